@@ -1,0 +1,638 @@
+/**
+ * Memory as instructions see it: linear accesses of procedures and engines, segment checks, instruction fetch.
+ *
+ * An access goes: fast TLB (probed here too: INT and IRET live on it) → translate.ts → physical memory. All that can fault comes
+ * first: an access that crosses pages translates both before it commits. Plain RAM is served at once; what has side effects that
+ * a block of decoded instructions may not have in its middle (a device, a store into decoded code) is only carried out while the
+ * run loop steps single instructions (S.STEPPING), otherwise the answer is EXIT_RETRY and nothing has happened.
+ *
+ * Addresses and values are 32-bit halves, signed or unsigned; no BigInt here.
+ *
+ * Room: `hw/`; imports translation and TLB, the bus and cpu.ts by their types (and {@link FAULT}).
+ *
+ * @module
+ */
+import type { Bus, CodeWatch } from "./bus.ts";
+import { type Cpu, FAULT, VECTOR } from "./cpu.ts";
+import type { CpuModel } from "./cpuid.ts";
+import { ACCESS, CR4_LA57, CR4_SMAP, isCanonical, type PagingFeatures } from "./paging.ts";
+import { Sanitizer } from "./sanitizer.ts";
+import {
+  EXIT_FAULT,
+  EXIT_NONE,
+  EXIT_RETRY,
+  FTLB_CONTEXT_BYTES,
+  FTLB_ENTRIES,
+  FTLB_ENTRY_BYTES,
+  FTLB_FETCH,
+  FTLB_READ,
+  FTLB_WRITE,
+  PAGE_CODE,
+  PAGE_FLAGS_BASE,
+  PAGE_RAM,
+  PAGE_ROM,
+  PAGE_WATCH,
+  RAM_BASE,
+  RFLAGS,
+  S,
+  SEG,
+} from "./state.ts";
+import { Tlb, type TlbChoice } from "./tlb.ts";
+import { alignmentChecked, CONTEXT, dataBreakpoints, fastContextAddress } from "./tlb_fast.ts";
+import { GEOMETRIES, GeometryStore, type TlbGeometry } from "./tlb_geometry.ts";
+import type { TlbStore } from "./tlb_rules.ts";
+import { StickyStore } from "./tlb_sticky.ts";
+import { Translator } from "./translate.ts";
+
+/** How a procedure accesses memory: a set of these bits. */
+export const HOW = {
+  /** An explicit access at the current CPL. */
+  EXPLICIT: 0,
+  /** An implicit supervisor access: GDT, LDT, IDT, TSS, pushes on a ring switch. */
+  IMPLICIT: 1,
+  /** A stack reference: a non-canonical address gives #SS(0) instead of #GP(0). */
+  STACK: 2,
+} as const;
+
+/** What the machine's builder decides about translation. */
+export interface AccessOptions {
+  /** Default: `fast`. With a sanitizer, `fast` is `sticky`: there must be something that can be stale. */
+  readonly tlb?: TlbChoice;
+  /** With `geometry`: sizes, or a name of {@link GEOMETRIES}; default: the CPU model's. */
+  readonly geometry?: TlbGeometry | string;
+  /** Compare each use of a cached translation with the tables; `true` makes one of its own. */
+  readonly sanitizer?: boolean | Sanitizer;
+  /** Default: what the CPU model says. */
+  readonly features?: PagingFeatures;
+}
+
+/** What a CPU model says about paging. */
+export function pagingFeatures(model: CpuModel): PagingFeatures {
+  return { maxPhysicalBits: model.maxPhysicalBits, gigabytePages: model.features.has("pdpe1gb") };
+}
+
+const TWO32 = 0x1_0000_0000;
+/** Access rights of a segment: unusable, present, code or data; see `AR` in sys/mode.ts. */
+const AR_UNUSABLE = 0x1_0000, AR_PRESENT = 0x80, AR_S = 0x10, AR_DB = 0x4000;
+
+/** Memory of one processor as its instructions see it. */
+export class Access {
+  /** Upper half of the last {@link read} of 8 bytes. */
+  high = 0;
+  /** Linear address that {@link segment} computed. */
+  linLow = 0;
+  linHigh = 0;
+  readonly tlb: Tlb;
+  readonly translator: Translator;
+  readonly sanitizer: Sanitizer | undefined;
+  readonly features: PagingFeatures;
+  /** Told of each explicit or implicit data access that is going to happen while DR7 enables data breakpoints (sys/debug.ts). */
+  onDataAccess: ((linLow: number, linHigh: number, bytes: number, write: boolean) => void) | undefined;
+
+  readonly #cpu: Cpu;
+  readonly #bus: Bus;
+  readonly #base: number;
+  readonly #u8: Uint8Array;
+  readonly #i32: Int32Array;
+  readonly #u32: Uint32Array;
+  readonly #view: DataView;
+  /** Whether data translations may enter the fast TLB. */
+  readonly #bypass: boolean;
+  /** Host address of the first context whose data tables stay empty. */
+  readonly #checkedFrom: number;
+
+  // The access at hand, after #locate: physical addresses of its first byte and of its second page.
+  #at = 0;
+  #at2 = 0;
+  /** Bytes on the first page if the access crosses into a second one, else 0. */
+  #split = 0;
+  // The same of the store that waits in SPILL.
+  #spillAt = 0;
+  #spillAt2 = 0;
+  #spillSplit = 0;
+  // What the last fetchPage found, for fillFetch.
+  #fetchLow = 1;
+  #fetchHigh = 0;
+  #fetchShift = 12;
+  #fetchGlobal = false;
+
+  /** @throws {RangeError} when the geometry is unknown. */
+  constructor(cpu: Cpu, options: AccessOptions = {}) {
+    this.#cpu = cpu;
+    this.#bus = cpu.bus;
+    this.#base = cpu.base;
+    const { memory } = cpu;
+    this.#u8 = memory.u8;
+    this.#i32 = memory.i32;
+    this.#u32 = memory.u32;
+    this.#view = new DataView(memory.buffer);
+    this.features = options.features ?? pagingFeatures(cpu.model);
+    this.sanitizer = options.sanitizer === true ? new Sanitizer() : options.sanitizer || undefined;
+    const store = storeFor(cpu, options, this.sanitizer !== undefined);
+    this.tlb = new Tlb(cpu, store);
+    this.sanitizer?.attach(cpu, this.features);
+    this.translator = new Translator(
+      cpu,
+      this.tlb,
+      this.features,
+      this.sanitizer,
+      (physical, value) => this.#storeTableEntry(physical, value),
+    );
+    this.#bypass = this.sanitizer === undefined && (store === undefined || store.bypass);
+    this.#checkedFrom = cpu.base + S.TLB + CONTEXT.SUPERVISOR_CHECKED * FTLB_CONTEXT_BYTES;
+    cpu.set32(S.TLBCTX, fastContextAddress(cpu));
+    const { mapChanged } = cpu.bus;
+    cpu.bus.mapChanged = () => {
+      mapChanged?.();
+      this.tlb.flushFast();
+    };
+  }
+
+  /** Where decoded code stands, for stores; the bus knows it. */
+  get code(): CodeWatch | undefined {
+    return this.#bus.code ?? undefined;
+  }
+  set code(watch: CodeWatch | undefined) {
+    this.#bus.code = watch ?? null;
+  }
+
+  // ---- for procedures: faults are thrown
+
+  /**
+   * Reads 1, 2, 4 or 8 bytes; the unsigned low half, the upper half of 8 bytes in {@link high}.
+   *
+   * @throws {typeof FAULT} with the fault (or EXIT_RETRY) recorded in the processor's block.
+   */
+  read(linLow: number, linHigh: number, size: 1 | 2 | 4 | 8, how = 0): number {
+    const i32 = this.#i32;
+    const context = how & HOW.IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const e = (context + FTLB_READ + ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    let host: number;
+    if (i32[e] === ((linLow + size - 1) & ~0xfff) && i32[e + 1] === (linHigh | 0)) {
+      host = (i32[e + 2]! + linLow) >>> 0;
+    } else {
+      host = this.#loadable(linLow, linHigh, size, how);
+      if (host === 0) throw FAULT;
+    }
+    switch (size) {
+      case 1:
+        return this.#u8[host]!;
+      case 2:
+        return this.#view.getUint16(host, true);
+      case 4:
+        return (host & 3) === 0 ? this.#u32[host >>> 2]! : this.#view.getUint32(host, true);
+      default:
+        if ((host & 3) === 0) {
+          this.high = this.#u32[(host >>> 2) + 1]!;
+          return this.#u32[host >>> 2]!;
+        }
+        this.high = this.#view.getUint32(host + 4, true);
+        return this.#view.getUint32(host, true);
+    }
+  }
+
+  /**
+   * Writes the low 1, 2, 4 or 8 bytes of a value.
+   *
+   * @throws {typeof FAULT} as {@link read}; nothing is written then.
+   */
+  write(
+    linLow: number,
+    linHigh: number,
+    size: 1 | 2 | 4 | 8,
+    valueLow: number,
+    valueHigh: number,
+    how = 0,
+  ): void {
+    const i32 = this.#i32;
+    const context = how & HOW.IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const e = (context + FTLB_WRITE + ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    if (i32[e] === ((linLow + size - 1) & ~0xfff) && i32[e + 1] === (linHigh | 0)) {
+      this.#putValue((i32[e + 2]! + linLow) >>> 0, size, valueLow, valueHigh);
+      return;
+    }
+    const spill = this.#base + S.SPILL;
+    this.#putValue(spill, size, valueLow, valueHigh);
+    if (this.#store(linLow, linHigh, spill, size, how) !== EXIT_NONE) throw FAULT;
+  }
+
+  /**
+   * Makes sure that `bytes` bytes may be read or written, without doing so. At most 4096 bytes.
+   *
+   * @throws {typeof FAULT} as {@link read}.
+   */
+  probe(linLow: number, linHigh: number, bytes: number, write: boolean, how = 0): void {
+    if (this.#check(linLow, linHigh, bytes, write, how) !== EXIT_NONE) throw FAULT;
+  }
+
+  /**
+   * Reads `bytes` bytes (at most 4096) to a host address; all pages are translated first.
+   *
+   * @throws {typeof FAULT} as {@link read}.
+   */
+  readBytes(linLow: number, linHigh: number, hostDest: number, bytes: number, how = 0): void {
+    if (bytes <= 0) return;
+    if (!this.#locate(linLow, linHigh, bytes, false, how) || this.#mustStep(bytes)) throw FAULT;
+    const first = this.#split || bytes;
+    this.#get(this.#at, hostDest, first);
+    if (first !== bytes) this.#get(this.#at2, hostDest + first, bytes - first);
+  }
+
+  /**
+   * Writes `bytes` bytes (at most 4096) from a host address, or none.
+   *
+   * @throws {typeof FAULT} as {@link read}.
+   */
+  writeBytes(linLow: number, linHigh: number, hostSource: number, bytes: number, how = 0): void {
+    if (bytes <= 0) return;
+    if (this.#store(linLow, linHigh, hostSource, bytes, how) !== EXIT_NONE) throw FAULT;
+  }
+
+  /**
+   * Checks an access of `bytes` bytes at segment `seg`, offset `offset`: usable, type and limit outside 64-bit mode, canonical in it.
+   * The linear address is left in {@link linLow} and {@link linHigh}.
+   *
+   * @throws {typeof FAULT} with #GP(0), or #SS(0) for SS.
+   */
+  segment(seg: number, offsetLow: number, offsetHigh: number, bytes: number, write: boolean): void {
+    const i32 = this.#i32, s = this.#base;
+    if (i32[(s + S.CODEMODE) >>> 2] !== 2) {
+      if (this.segCheck(seg, offsetLow, bytes, write) !== EXIT_NONE) throw FAULT;
+      this.linLow = (offsetLow + i32[(s + S.SEGBASE + seg * 8) >>> 2]!) >>> 0;
+      this.linHigh = 0;
+      return;
+    }
+    let low = offsetLow >>> 0, high = offsetHigh;
+    if (seg === SEG.FS || seg === SEG.GS) {
+      const i = (s + S.SEGBASE + seg * 8) >>> 2;
+      const sum = low + this.#u32[i]!;
+      high = high + i32[i + 1]! + (sum >= TWO32 ? 1 : 0);
+      low = sum >>> 0;
+    }
+    this.linLow = low;
+    this.linHigh = high >>> 0;
+    if (!this.#canonical(low, high | 0, bytes, seg === SEG.SS ? HOW.STACK : 0)) throw FAULT;
+  }
+
+  /** Reads physical memory, unsigned; devices answer too. */
+  readPhysical(address: number, size: 1 | 2 | 4): number {
+    return this.#bus.read(address, size);
+  }
+
+  /** Writes physical memory. */
+  writePhysical(address: number, size: 1 | 2 | 4, value: number): void {
+    this.sanitizer?.stored(this.#cpu, address, size);
+    this.#bus.write(address, size, value);
+  }
+
+  // ---- for engines: nothing is thrown
+
+  /**
+   * Host address at which `bytes` bytes (at most 64) stand in a row, or 0 with S.EXIT set to EXIT_FAULT or EXIT_RETRY.
+   *
+   * @param seg Segment number, for the exception that a non-canonical address gives.
+   */
+  loadSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
+    return this.#loadable(linLow, linHigh, bytes, seg === SEG.SS ? HOW.STACK : 0);
+  }
+
+  /** Stores `bytes` bytes (at most 64) that stand in S.SPILL. Returns EXIT_NONE, or EXIT_FAULT or EXIT_RETRY with nothing stored. */
+  storeSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
+    return this.#store(linLow, linHigh, this.#base + S.SPILL, bytes, seg === SEG.SS ? HOW.STACK : 0);
+  }
+
+  /** Whether `bytes` bytes may be written: EXIT_NONE, EXIT_FAULT or EXIT_RETRY. Changes nothing but accessed and dirty flags. */
+  probeSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
+    return this.#check(linLow, linHigh, bytes, true, seg === SEG.SS ? HOW.STACK : 0);
+  }
+
+  /**
+   * Host address of `bytes` bytes to be read and then written in place, or 0 with S.EXIT set. Where the bytes can't be touched in
+   * place the address is S.SPILL's and S.SPILLSIZE is not 0: then the engine calls {@link spillFlush} after it has written.
+   */
+  rmwSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
+    if (!this.#locate(linLow, linHigh, bytes, true, seg === SEG.SS ? HOW.STACK : 0)) return 0;
+    if (this.#split === 0) {
+      const flags = this.#flags(this.#at);
+      if (flags === PAGE_RAM || (flags === (PAGE_RAM | PAGE_CODE) && !this.#hitsCode(this.#at, bytes))) {
+        this.sanitizer?.stored(this.#cpu, this.#at, bytes);
+        return RAM_BASE + this.#at;
+      }
+    }
+    if (this.#mustStepToWrite(bytes)) return 0;
+    const spill = this.#base + S.SPILL, first = this.#split || bytes;
+    this.#get(this.#at, spill, first);
+    if (first !== bytes) this.#get(this.#at2, spill + first, bytes - first);
+    this.#i32[(this.#base + S.SPILLSIZE) >>> 2] = bytes;
+    this.#cpu.set64Halves(S.SPILLADDR, linLow, linHigh);
+    this.#spillAt = this.#at;
+    this.#spillAt2 = this.#at2;
+    this.#spillSplit = this.#split;
+    return spill;
+  }
+
+  /** Carries out the store that waits in S.SPILL after {@link rmwSlow}; nothing if none does. */
+  spillFlush(): void {
+    const at = (this.#base + S.SPILLSIZE) >>> 2;
+    const bytes = this.#i32[at]!;
+    if (bytes === 0) return;
+    this.#i32[at] = 0;
+    const spill = this.#base + S.SPILL, first = this.#spillSplit || bytes;
+    this.#put(this.#spillAt, spill, first);
+    if (first !== bytes) this.#put(this.#spillAt2, spill + first, bytes - first);
+  }
+
+  /** Segment check outside 64-bit mode (in it: always EXIT_NONE). EXIT_FAULT: #GP(0), or #SS(0) for SS, is recorded. */
+  segCheck(seg: number, offset: number, bytes: number, write: boolean | number): number {
+    const s = this.#base, i32 = this.#i32;
+    if (i32[(s + S.CODEMODE) >>> 2] === 2) return EXIT_NONE;
+    const ar = i32[(s + S.SEGAR + seg * 4) >>> 2]!;
+    const limit = this.#u32[(s + S.SEGLIMIT + seg * 4) >>> 2]!;
+    const start = offset >>> 0, last = start + bytes - 1;
+    let allowed = (ar & (AR_UNUSABLE | AR_PRESENT | AR_S)) === (AR_PRESENT | AR_S);
+    if (ar & 8) allowed &&= !write && (ar & 2) !== 0;
+    else if (write) allowed &&= (ar & 2) !== 0;
+    if ((ar & 0xc) === 4) allowed &&= start > limit && last <= (ar & AR_DB ? 0xffff_ffff : 0xffff);
+    else allowed &&= last <= limit;
+    return allowed ? EXIT_NONE : this.#cpu.setFault(seg === SEG.SS ? VECTOR.SS : VECTOR.GP, 0);
+  }
+
+  // ---- instruction fetch
+
+  /**
+   * Translates for an instruction fetch at the current CPL.
+   *
+   * @returns The physical address of the page (which need not be RAM), or −1 with the fault recorded.
+   */
+  fetchPage(linLow: number, linHigh: number): number {
+    const cpu = this.#cpu, i32 = this.#i32, s = this.#base;
+    if (!isCanonical(linHigh, (i32[(s + S.CR4) >>> 2]! & CR4_LA57) !== 0)) {
+      cpu.setFault(VECTOR.GP, 0);
+      return -1;
+    }
+    const access = i32[(s + S.CPL) >>> 2] === 3 ? ACCESS.FETCH | ACCESS.USER : ACCESS.FETCH;
+    const translator = this.translator;
+    const code = translator.translate(linLow, linHigh, access);
+    if (code >= 0) {
+      translator.pageFault(linLow, linHigh, code);
+      return -1;
+    }
+    this.#fetchLow = linLow & ~0xfff;
+    this.#fetchHigh = linHigh | 0;
+    this.#fetchShift = translator.shift;
+    this.#fetchGlobal = translator.global;
+    return translator.page;
+  }
+
+  /**
+   * Puts the page of the last {@link fetchPage} in the fetch table of the context in force. Where translations are counted or
+   * checked (`geometry`, sanitizer) the fetch tables hold one entry in all, so that each change of page is seen.
+   *
+   * @param slotTable What the engine wants to find there: the address of the page's slot table.
+   */
+  fillFetch(linLow: number, linHigh: number, slotTable: number): void {
+    if ((linLow & ~0xfff) !== this.#fetchLow || (linHigh | 0) !== this.#fetchHigh) return;
+    const context = this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const { fast } = this.tlb;
+    if (this.#bypass) {
+      fast.fill(context, FTLB_FETCH, linLow, linHigh | 0, slotTable, this.#fetchShift, this.#fetchGlobal);
+    } else fast.fillOnlyFetch(context, linLow, linHigh | 0, slotTable, this.#fetchShift, this.#fetchGlobal);
+  }
+
+  // ---- the access at hand
+
+  /** Translates an access, both pages of one that crosses; false with the fault recorded. Fills the fast TLB. */
+  #locate(linLow: number, linHigh: number, bytes: number, write: boolean, how: number): boolean {
+    if (!this.#canonical(linLow, linHigh | 0, bytes, how)) return false;
+    const i32 = this.#i32, s = this.#base;
+    let access = write ? ACCESS.WRITE : ACCESS.READ;
+    if (how & HOW.IMPLICIT) {
+      if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP) access |= ACCESS.SMAP;
+    } else if (i32[(s + S.CPL) >>> 2] === 3) access |= ACCESS.USER;
+    else if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP && !(i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC)) access |= ACCESS.SMAP;
+    const translator = this.translator;
+    const code = translator.translate(linLow, linHigh, access);
+    if (code >= 0) {
+      translator.pageFault(linLow, linHigh, code);
+      return false;
+    }
+    const inPage = linLow & 0xfff;
+    this.#at = translator.page + inPage;
+    this.#split = 0;
+    if (this.#bypass) this.#fill(linLow, linHigh | 0, access, how);
+    if (inPage + bytes > 4096) {
+      const nextLow = (linLow & ~0xfff) + 4096;
+      const wraps = (nextLow | 0) === 0 && i32[(s + S.CODEMODE) >>> 2] === 2;
+      const nextHigh = wraps ? (linHigh + 1) | 0 : linHigh | 0;
+      const nextCode = translator.translate(nextLow | 0, nextHigh, access);
+      if (nextCode >= 0) {
+        translator.pageFault(nextLow | 0, nextHigh, nextCode);
+        return false;
+      }
+      this.#at2 = translator.page;
+      this.#split = 4096 - inPage;
+    }
+    if (i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC && !(how & HOW.IMPLICIT) && alignmentChecked(this.#cpu)) {
+      if (linLow & (alignmentOf(bytes) - 1)) {
+        this.#cpu.setFault(VECTOR.AC, 0);
+        return false;
+      }
+    }
+    const dr7 = i32[(s + S.DR + 56) >>> 2]!;
+    if (dr7 & 0xff && this.onDataAccess !== undefined && dataBreakpoints(dr7)) {
+      this.onDataAccess(linLow, linHigh, bytes, write);
+    }
+    return true;
+  }
+
+  /** Puts the translation at hand in the fast TLB, if its page and the state of the processor let it. */
+  #fill(linLow: number, linHigh: number, access: number, how: number): void {
+    const context = how & HOW.IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
+    if (context >= this.#checkedFrom) return;
+    const translator = this.translator, { page, shift, global } = translator;
+    const flags = this.#flags(page);
+    if ((flags & (PAGE_RAM | PAGE_WATCH)) !== PAGE_RAM) return;
+    const value = (RAM_BASE + page - (linLow & ~0xfff)) | 0;
+    const { fast } = this.tlb;
+    this.#cpu.counters.fastFills++;
+    fast.fill(context, FTLB_READ, linLow, linHigh, value, shift, global);
+    if (flags === PAGE_RAM && (access & ACCESS.WRITE || translator.grantsWrite(access))) {
+      fast.fill(context, FTLB_WRITE, linLow, linHigh, value, shift, global);
+    }
+  }
+
+  #implicitContext(): number {
+    const i32 = this.#i32, s = this.#base;
+    const dr7 = i32[(s + S.DR + 56) >>> 2]!;
+    const context = dr7 & 0xff && dataBreakpoints(dr7)
+      ? CONTEXT.SUPERVISOR_CHECKED
+      : i32[(s + S.CR4) >>> 2]! & CR4_SMAP
+      ? CONTEXT.SUPERVISOR_SMAP
+      : CONTEXT.SUPERVISOR;
+    return s + S.TLB + context * FTLB_CONTEXT_BYTES;
+  }
+
+  /** False, with #GP(0) or #SS(0) recorded, when a byte of the access is not canonical. */
+  #canonical(linLow: number, linHigh: number, bytes: number, how: number): boolean {
+    const la57 = (this.#i32[(this.#base + S.CR4) >>> 2]! & CR4_LA57) !== 0;
+    let good = isCanonical(linHigh, la57);
+    if (good && (linLow >>> 0) + bytes > TWO32 && this.#i32[(this.#base + S.CODEMODE) >>> 2] === 2) {
+      good = isCanonical(linHigh + 1, la57);
+    }
+    if (!good) this.#cpu.setFault(how & HOW.STACK ? VECTOR.SS : VECTOR.GP, 0);
+    return good;
+  }
+
+  #flags(physical: number): number {
+    return physical < TWO32 ? this.#u8[PAGE_FLAGS_BASE + (physical >>> 12)]! : 0;
+  }
+
+  #hitsCode(physical: number, bytes: number): boolean {
+    const code = this.#bus.code;
+    return code !== null && code.overlaps(physical, bytes);
+  }
+
+  /** True, with EXIT_RETRY set, when a read of the located bytes would reach a device and may not now. */
+  #mustStep(bytes: number): boolean {
+    let plain = (this.#flags(this.#at) & PAGE_RAM) !== 0;
+    if (this.#split !== 0 && this.#split < bytes) plain &&= (this.#flags(this.#at2) & PAGE_RAM) !== 0;
+    return !plain && this.#retry();
+  }
+
+  #mustStepToWrite(bytes: number): boolean {
+    const first = this.#split || bytes;
+    let defer = this.#defersWrite(this.#at, first);
+    if (first !== bytes) defer ||= this.#defersWrite(this.#at2, bytes - first);
+    return defer && this.#retry();
+  }
+
+  /** Whether a store to these bytes of one page may only happen in a stepped instruction. */
+  #defersWrite(physical: number, bytes: number): boolean {
+    const flags = this.#flags(physical);
+    if (!(flags & PAGE_RAM)) return true;
+    return (flags & (PAGE_CODE | PAGE_ROM)) === PAGE_CODE && this.#hitsCode(physical, bytes);
+  }
+
+  #retry(): boolean {
+    if (this.#i32[(this.#base + S.STEPPING) >>> 2] !== 0) return false;
+    this.#i32[(this.#base + S.EXIT) >>> 2] = EXIT_RETRY;
+    return true;
+  }
+
+  #loadable(linLow: number, linHigh: number, bytes: number, how: number): number {
+    if (!this.#locate(linLow, linHigh, bytes, false, how)) return 0;
+    if (this.#split === 0 && this.#flags(this.#at) & PAGE_RAM) return RAM_BASE + this.#at;
+    if (this.#mustStep(bytes)) return 0;
+    const spill = this.#base + S.SPILL, first = this.#split || bytes;
+    this.#get(this.#at, spill, first);
+    if (first !== bytes) this.#get(this.#at2, spill + first, bytes - first);
+    return spill;
+  }
+
+  #check(linLow: number, linHigh: number, bytes: number, write: boolean, how: number): number {
+    if (!this.#locate(linLow, linHigh, bytes, write, how)) return EXIT_FAULT;
+    return (write ? this.#mustStepToWrite(bytes) : this.#mustStep(bytes)) ? EXIT_RETRY : EXIT_NONE;
+  }
+
+  #store(linLow: number, linHigh: number, hostSource: number, bytes: number, how: number): number {
+    if (!this.#locate(linLow, linHigh, bytes, true, how)) return EXIT_FAULT;
+    if (this.#mustStepToWrite(bytes)) return EXIT_RETRY;
+    const first = this.#split || bytes;
+    const at2 = this.#at2;
+    this.#put(this.#at, hostSource, first);
+    if (first !== bytes) this.#put(at2, hostSource + first, bytes - first);
+    return EXIT_NONE;
+  }
+
+  // ---- physical bytes of one page
+
+  /** Copies bytes of one page to a host address; a device is read in pieces of at most 4 bytes. */
+  #get(physical: number, hostDest: number, bytes: number): void {
+    if (this.#flags(physical) & PAGE_RAM) {
+      this.#u8.copyWithin(hostDest, RAM_BASE + physical, RAM_BASE + physical + bytes);
+      return;
+    }
+    for (let done = 0; done < bytes;) {
+      const left = bytes - done;
+      const size = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const value = this.#bus.read(physical + done, size);
+      if (size === 4) this.#view.setUint32(hostDest + done, value, true);
+      else if (size === 2) this.#view.setUint16(hostDest + done, value, true);
+      else this.#u8[hostDest + done] = value;
+      done += size;
+    }
+  }
+
+  /** Copies bytes from a host address to one page; honours ROM, decoded code and watched pages. */
+  #put(physical: number, hostSource: number, bytes: number): void {
+    this.sanitizer?.stored(this.#cpu, physical, bytes);
+    const flags = this.#flags(physical);
+    if (flags & PAGE_RAM) {
+      if (flags & PAGE_ROM) return;
+      this.#u8.copyWithin(RAM_BASE + physical, hostSource, hostSource + bytes);
+      if (flags !== PAGE_RAM) this.#bus.afterStore(physical, bytes);
+      return;
+    }
+    for (let done = 0; done < bytes;) {
+      const left = bytes - done;
+      const size = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const value = size === 4
+        ? this.#view.getUint32(hostSource + done, true)
+        : size === 2
+        ? this.#view.getUint16(hostSource + done, true)
+        : this.#u8[hostSource + done]!;
+      this.#bus.write(physical + done, size, value);
+      done += size;
+    }
+  }
+
+  #putValue(host: number, size: 1 | 2 | 4 | 8, low: number, high: number): void {
+    switch (size) {
+      case 1:
+        this.#u8[host] = low;
+        break;
+      case 2:
+        this.#view.setUint16(host, low, true);
+        break;
+      case 4:
+        if ((host & 3) === 0) this.#i32[host >>> 2] = low;
+        else this.#view.setInt32(host, low, true);
+        break;
+      default:
+        if ((host & 3) === 0) {
+          this.#i32[host >>> 2] = low;
+          this.#i32[(host >>> 2) + 1] = high;
+        } else {
+          this.#view.setInt32(host, low, true);
+          this.#view.setInt32(host + 4, high, true);
+        }
+    }
+  }
+
+  /** A table entry's flags, where the walker can't store them itself. */
+  #storeTableEntry(physical: number, value: number): void {
+    this.#bus.write(physical, 4, value);
+  }
+}
+
+/** Alignment that #AC asks for (SDM vol. 3A, "Alignment Requirements by Data Type"). */
+function alignmentOf(bytes: number): number {
+  if (bytes === 2 || bytes === 4 || bytes === 8 || bytes === 16) return bytes;
+  return bytes === 10 ? 8 : bytes === 6 ? 4 : 1;
+}
+
+/** The modelled TLB of the options. */
+function storeFor(cpu: Cpu, options: AccessOptions, sanitized: boolean): TlbStore | undefined {
+  const choice = options.tlb ?? "fast";
+  if (choice === "geometry") {
+    const wanted = options.geometry ?? cpu.model.name;
+    const geometry = typeof wanted === "string" ? GEOMETRIES[wanted] : wanted;
+    if (geometry === undefined) {
+      throw new RangeError(
+        `No TLB geometry is known for "${wanted}": choose one of ${Object.keys(GEOMETRIES).join(", ")}`,
+      );
+    }
+    return new GeometryStore(cpu, geometry);
+  }
+  return choice === "sticky" || sanitized ? new StickyStore() : undefined;
+}

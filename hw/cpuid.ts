@@ -1,0 +1,445 @@
+/**
+ * CPU models, and what the CPUID instruction reports of them. What a model reports is exactly what works: a feature
+ * that is not in {@link FEATURES} is not implemented, a feature that is taken out of a model makes its
+ * instructions #UD and its control bits reserved.
+ *
+ * Room: `hw/`; imports state.ts and the processor's type. SDM vol. 2A, "CPUID — CPU Identification".
+ *
+ * @module
+ */
+import type { Cpu } from "./cpu.ts";
+import { S } from "./state.ts";
+
+/** Where CPUID reports a feature: leaf, subleaf, register (0 EAX … 3 EDX), bit. */
+type Place = readonly [leaf: number, subleaf: number, register: number, bit: number];
+
+const EBX = 1, ECX = 2, EDX = 3;
+
+/** Every feature that a model may offer, and its CPUID bit. The names stand in `Row.flags.cpuid`. */
+export const FEATURES = {
+  fpu: [1, 0, EDX, 0],
+  de: [1, 0, EDX, 2],
+  pse: [1, 0, EDX, 3],
+  tsc: [1, 0, EDX, 4],
+  msr: [1, 0, EDX, 5],
+  pae: [1, 0, EDX, 6],
+  mce: [1, 0, EDX, 7],
+  cx8: [1, 0, EDX, 8],
+  apic: [1, 0, EDX, 9],
+  sep: [1, 0, EDX, 11],
+  mtrr: [1, 0, EDX, 12],
+  pge: [1, 0, EDX, 13],
+  mca: [1, 0, EDX, 14],
+  cmov: [1, 0, EDX, 15],
+  pat: [1, 0, EDX, 16],
+  pse36: [1, 0, EDX, 17],
+  clfsh: [1, 0, EDX, 19],
+  mmx: [1, 0, EDX, 23],
+  fxsr: [1, 0, EDX, 24],
+  sse: [1, 0, EDX, 25],
+  sse2: [1, 0, EDX, 26],
+  sse3: [1, 0, ECX, 0],
+  monitor: [1, 0, ECX, 3],
+  ssse3: [1, 0, ECX, 9],
+  cx16: [1, 0, ECX, 13],
+  pcid: [1, 0, ECX, 17],
+  sse4_1: [1, 0, ECX, 19],
+  sse4_2: [1, 0, ECX, 20],
+  x2apic: [1, 0, ECX, 21],
+  movbe: [1, 0, ECX, 22],
+  popcnt: [1, 0, ECX, 23],
+  tsc_deadline: [1, 0, ECX, 24],
+  xsave: [1, 0, ECX, 26],
+  rdrand: [1, 0, ECX, 30],
+  hypervisor: [1, 0, ECX, 31],
+  fsgsbase: [7, 0, EBX, 0],
+  tsc_adjust: [7, 0, EBX, 1],
+  bmi1: [7, 0, EBX, 3],
+  smep: [7, 0, EBX, 7],
+  bmi2: [7, 0, EBX, 8],
+  erms: [7, 0, EBX, 9],
+  invpcid: [7, 0, EBX, 10],
+  rdseed: [7, 0, EBX, 18],
+  adx: [7, 0, EBX, 19],
+  smap: [7, 0, EBX, 20],
+  clflushopt: [7, 0, EBX, 23],
+  clwb: [7, 0, EBX, 24],
+  umip: [7, 0, ECX, 2],
+  pku: [7, 0, ECX, 3],
+  la57: [7, 0, ECX, 16],
+  rdpid: [7, 0, ECX, 22],
+  lahf_lm: [0x8000_0001, 0, ECX, 0],
+  lzcnt: [0x8000_0001, 0, ECX, 5],
+  syscall: [0x8000_0001, 0, EDX, 11],
+  nx: [0x8000_0001, 0, EDX, 20],
+  pdpe1gb: [0x8000_0001, 0, EDX, 26],
+  rdtscp: [0x8000_0001, 0, EDX, 27],
+  lm: [0x8000_0001, 0, EDX, 29],
+  wbnoinvd: [0x8000_0008, 0, EBX, 9],
+} as const satisfies Readonly<Record<string, Place>>;
+
+/** Name of a feature. */
+export type Feature = keyof typeof FEATURES;
+
+/** Names that other tools use for the same feature. */
+const ALIASES: Readonly<Record<string, Feature>> = { abm: "lzcnt", "sse4.1": "sse4_1", "sse4.2": "sse4_2" };
+
+/** One cache, as leaf 4 reports it. Lines have 64 bytes. */
+export interface CacheShape {
+  readonly level: 1 | 2 | 3;
+  readonly kind: "data" | "instruction" | "unified";
+  readonly ways: number;
+  readonly sets: number;
+}
+
+/** What software can tell about a processor. */
+export interface CpuModel {
+  /** Name on the command line. */
+  readonly name: string;
+  /** Brand string, at most 47 characters. */
+  readonly brand: string;
+  readonly family: number;
+  readonly model: number;
+  readonly stepping: number;
+  /** MAXPHYADDR, 36 … 52. */
+  readonly maxPhysicalBits: number;
+  /** Width of linear addresses: 57 with LA57, otherwise 48. */
+  readonly linearBits: 48 | 57;
+  /** Highest basic leaf. */
+  readonly maxLeaf: number;
+  /** Names from {@link FEATURES}. */
+  readonly features: ReadonlySet<string>;
+  readonly caches: readonly CacheShape[];
+}
+
+/** Ticks of the time-stamp counter in a second: one tick is one nanosecond. */
+export const TSC_HZ = 1_000_000_000;
+
+/** Offset of PKRU (component 9) in the standard form of the XSAVE area, as on silicon. */
+export const XSAVE_PKRU_OFFSET = 0xa80;
+/** Bytes of the legacy region and the XSAVE header. */
+const XSAVE_BASE_BYTES = 512 + 64;
+
+const BASE: readonly Feature[] = [
+  "fpu",
+  "de",
+  "pse",
+  "tsc",
+  "msr",
+  "pae",
+  "mce",
+  "cx8",
+  "apic",
+  "sep",
+  "mtrr",
+  "pge",
+  "mca",
+  "cmov",
+  "pat",
+  "pse36",
+  "clfsh",
+  "mmx",
+  "fxsr",
+  "sse",
+  "sse2",
+  "sse3",
+  "monitor",
+  "ssse3",
+  "cx16",
+  "sse4_1",
+  "lahf_lm",
+  "syscall",
+  "nx",
+  "lm",
+];
+const NEHALEM: readonly Feature[] = [...BASE, "sse4_2", "popcnt", "rdtscp"];
+const HASWELL: readonly Feature[] = [
+  ...NEHALEM,
+  "pcid",
+  "x2apic",
+  "movbe",
+  "tsc_deadline",
+  "xsave",
+  "rdrand",
+  "fsgsbase",
+  "tsc_adjust",
+  "bmi1",
+  "smep",
+  "bmi2",
+  "erms",
+  "invpcid",
+  "lzcnt",
+  "pdpe1gb",
+];
+const SKYLAKE: readonly Feature[] = [...HASWELL, "rdseed", "adx", "smap", "clflushopt"];
+const ICELAKE: readonly Feature[] = [...SKYLAKE, "clwb", "umip", "pku", "la57", "rdpid", "wbnoinvd"];
+
+/** The caches of a model: 32-KiB first level, then as given. */
+function caches(l2Ways: number, l2Sets: number, l3Ways: number, l3Sets: number): readonly CacheShape[] {
+  const shapes: CacheShape[] = [
+    { level: 1, kind: "data", ways: 8, sets: 64 },
+    { level: 1, kind: "instruction", ways: 8, sets: 64 },
+    { level: 2, kind: "unified", ways: l2Ways, sets: l2Sets },
+  ];
+  if (l3Ways > 0) shapes.push({ level: 3, kind: "unified", ways: l3Ways, sets: l3Sets });
+  return shapes;
+}
+
+function named(
+  name: string,
+  model: number,
+  stepping: number,
+  maxPhysicalBits: number,
+  maxLeaf: number,
+  features: readonly Feature[],
+  shapes: readonly CacheShape[],
+): CpuModel {
+  return {
+    name,
+    brand: `Exuvia ${name}`,
+    family: 6,
+    model,
+    stepping,
+    maxPhysicalBits,
+    linearBits: features.includes("la57") ? 57 : 48,
+    maxLeaf,
+    features: withAliases(features),
+    caches: shapes,
+  };
+}
+
+/** Adds the other names of the features, so that a row may use either. */
+function withAliases(features: Iterable<string>): ReadonlySet<string> {
+  const set = new Set(features);
+  for (const [alias, feature] of Object.entries(ALIASES)) {
+    if (set.has(feature)) set.add(alias);
+    else set.delete(alias);
+  }
+  return set;
+}
+
+/** The models by name. */
+export const cpuModels: Readonly<Record<string, CpuModel>> = {
+  penryn: named("penryn", 0x17, 10, 36, 0xa, BASE, caches(24, 4096, 0, 0)),
+  nehalem: named("nehalem", 0x1a, 5, 40, 0xb, NEHALEM, caches(8, 512, 16, 8192)),
+  haswell: named("haswell", 0x3c, 3, 39, 0xd, HASWELL, caches(8, 512, 16, 8192)),
+  skylake: named("skylake", 0x5e, 3, 39, 0x16, SKYLAKE, caches(4, 1024, 16, 8192)),
+  icelake: named("icelake", 0x6a, 6, 46, 0x16, ICELAKE, caches(20, 1024, 12, 16384)),
+};
+
+/** The model that a machine has unless told otherwise. */
+export const defaultModel: CpuModel = cpuModels["skylake"]!;
+
+/** What {@link customModel} changes. */
+export interface ModelChanges {
+  readonly name?: string;
+  readonly brand?: string;
+  readonly add?: readonly string[];
+  readonly remove?: readonly string[];
+  readonly maxPhysicalBits?: number;
+  readonly family?: number;
+  readonly model?: number;
+  readonly stepping?: number;
+}
+
+/**
+ * A model like `base` with features added and removed.
+ *
+ * @throws {RangeError} for a feature that does not exist, or an impossible MAXPHYADDR.
+ */
+export function customModel(base: CpuModel, changes: ModelChanges): CpuModel {
+  const canonicalName = (name: string): string => {
+    const feature = ALIASES[name] ?? name;
+    if (!(feature in FEATURES)) throw new RangeError(`No CPU feature "${name}"`);
+    return feature;
+  };
+  const features = new Set(base.features);
+  for (const name of changes.add ?? []) features.add(canonicalName(name));
+  for (const name of changes.remove ?? []) features.delete(canonicalName(name));
+  const maxPhysicalBits = changes.maxPhysicalBits ?? base.maxPhysicalBits;
+  if (!Number.isInteger(maxPhysicalBits) || maxPhysicalBits < 36 || maxPhysicalBits > 52) {
+    throw new RangeError(`MAXPHYADDR of ${maxPhysicalBits} bits: it must be 36 to 52`);
+  }
+  const name = changes.name ?? `${base.name}-custom`;
+  return {
+    ...base,
+    name,
+    brand: changes.brand ?? `Exuvia ${name}`,
+    family: changes.family ?? base.family,
+    model: changes.model ?? base.model,
+    stepping: changes.stepping ?? base.stepping,
+    maxPhysicalBits,
+    linearBits: features.has("la57") ? 57 : 48,
+    features: withAliases(features),
+  };
+}
+
+/** XCR0 bits that the model lets software set: x87, SSE, and PKRU where there are protection keys. */
+export function xcr0Mask(model: CpuModel): number {
+  return 3 | (model.features.has("pku") ? 1 << 9 : 0);
+}
+
+/** Bytes of an XSAVE area for the components in `xcr0`. */
+export function xsaveBytes(xcr0: number): number {
+  return xcr0 & (1 << 9) ? XSAVE_PKRU_OFFSET + 8 : XSAVE_BASE_BYTES;
+}
+
+/** What CPUID leaves in EAX, EBX, ECX, EDX (unsigned). */
+export type CpuidResult = [eax: number, ebx: number, ecx: number, edx: number];
+
+/** Bits of the feature flags of one leaf that come from the model. */
+function featureBits(model: CpuModel, leaf: number, result: CpuidResult): void {
+  for (const [name, [at, , register, bit]] of Object.entries(FEATURES)) {
+    if (at === leaf && model.features.has(name)) result[register] = (result[register]! | (1 << bit)) >>> 0;
+  }
+}
+
+/** Sixteen characters of a string as four registers. */
+function text(s: string, from: number): CpuidResult {
+  const word = (at: number) =>
+    [3, 2, 1, 0].reduce((value, i) => (value << 8) | (s.charCodeAt(at + i) || 0), 0) >>> 0;
+  return [word(from), word(from + 4), word(from + 8), word(from + 12)];
+}
+
+/** CR4.OSXSAVE, CR4.PKE. */
+const CR4_OSXSAVE = 1 << 18, CR4_PKE = 1 << 22;
+/** IA32_MISC_ENABLE: MONITOR enabled; at most leaf 2; and in its upper half XD disabled. */
+const MISC_MONITOR = 1 << 18, MISC_LIMIT_CPUID = 1 << 22, MISC_XD_DISABLE_HIGH = 1 << 2;
+
+/** Number of low bits of an APIC ID that number the `count` processors of a package. */
+function topologyShift(count: number): number {
+  return count <= 1 ? 0 : 32 - Math.clz32(count - 1);
+}
+
+/**
+ * CPUID as `cpu` executes it.
+ *
+ * @param leaf EAX, unsigned.
+ * @param subleaf ECX, unsigned.
+ */
+export function cpuid(cpu: Cpu, leaf: number, subleaf: number): CpuidResult {
+  const model = cpu.model;
+  const maxBasic = cpu.get32(S.MISC_ENABLE) & MISC_LIMIT_CPUID ? 2 : model.maxLeaf;
+  const extended = leaf >= 0x8000_0000 && leaf <= 0x8000_0008;
+  // Out of range: the data of the highest basic leaf (SDM vol. 2A, CPUID).
+  const effective = extended || leaf <= maxBasic ? leaf : maxBasic;
+  return extended ? extendedLeaf(cpu, effective) : basicLeaf(cpu, effective, subleaf, maxBasic);
+}
+
+function basicLeaf(cpu: Cpu, leaf: number, subleaf: number, maxBasic: number): CpuidResult {
+  const model = cpu.model;
+  switch (leaf) {
+    case 0:
+      return [maxBasic, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]; // GenuineIntel
+    case 1:
+      return leaf1(cpu);
+    case 2:
+      return [0x0000_ff01, 0, 0, 0]; // "see leaf 4"
+    case 4:
+      return cacheLeaf(cpu, subleaf);
+    case 5:
+      return model.features.has("monitor") ? [64, 64, 3, 0] : [0, 0, 0, 0];
+    case 6:
+      return [4, 0, 0, 0]; // the APIC timer never stops
+    case 7: {
+      const result: CpuidResult = [0, 0, 0, 0];
+      if (subleaf !== 0) return result;
+      featureBits(model, 7, result);
+      if (model.features.has("pku") && (cpu.get32(S.CR4) & CR4_PKE)) result[ECX] |= 1 << 4; // OSPKE
+      return result;
+    }
+    case 0xb:
+      return topologyLeaf(cpu, subleaf);
+    case 0xd:
+      return xsaveLeaf(cpu, subleaf);
+    case 0x15:
+      return [1, 1, TSC_HZ, 0];
+    case 0x16:
+      return [TSC_HZ / 1e6, TSC_HZ / 1e6, 100, 0];
+    default:
+      return [0, 0, 0, 0];
+  }
+}
+
+function leaf1(cpu: Cpu): CpuidResult {
+  const { model } = cpu;
+  const signature = ((model.family > 15 ? 15 : model.family) << 8) |
+    ((model.family > 15 ? model.family - 15 : 0) << 20) | ((model.model & 0xf) << 4) |
+    ((model.model >>> 4) << 16) | model.stepping;
+  const result: CpuidResult = [
+    signature,
+    ((cpu.id << 24) | (Math.min(1 << topologyShift(cpu.count), 255) << 16) | (8 << 8)) >>> 0,
+    0,
+    0,
+  ];
+  featureBits(model, 1, result);
+  if (!(cpu.get32(S.MISC_ENABLE) & MISC_MONITOR)) result[ECX] &= ~(1 << 3);
+  if (model.features.has("xsave") && (cpu.get32(S.CR4) & CR4_OSXSAVE)) result[ECX] |= 1 << 27;
+  if (!(cpu.get32(S.APIC_BASE) & 0x800)) result[EDX] &= ~(1 << 9);
+  if (cpu.count > 1) result[EDX] |= 1 << 28; // EBX[23:16] is valid
+  result[ECX] >>>= 0;
+  result[EDX] >>>= 0;
+  return result;
+}
+
+function cacheLeaf(cpu: Cpu, subleaf: number): CpuidResult {
+  const shape = cpu.model.caches[subleaf];
+  if (shape === undefined) return [0, 0, 0, 0];
+  const type = shape.kind === "data" ? 1 : shape.kind === "instruction" ? 2 : 3;
+  const cores = (1 << topologyShift(cpu.count)) - 1;
+  const shared = shape.level === 3 ? cores : 0;
+  return [
+    (type | (shape.level << 5) | (1 << 8) | (shared << 14) | (Math.min(cores, 63) << 26)) >>> 0,
+    (63 | ((shape.ways - 1) << 22)) >>> 0,
+    shape.sets - 1,
+    0,
+  ];
+}
+
+/** One thread per core, all cores in one package. */
+function topologyLeaf(cpu: Cpu, subleaf: number): CpuidResult {
+  if (subleaf === 0) return [0, 1, 0x100, cpu.id];
+  if (subleaf === 1) return [topologyShift(cpu.count), cpu.count, 0x201, cpu.id];
+  return [0, 0, subleaf & 0xff, cpu.id];
+}
+
+function xsaveLeaf(cpu: Cpu, subleaf: number): CpuidResult {
+  if (!cpu.model.features.has("xsave")) return [0, 0, 0, 0];
+  const mask = xcr0Mask(cpu.model);
+  if (subleaf === 0) return [mask, xsaveBytes(cpu.get32(S.XCR0)), xsaveBytes(mask), 0];
+  if (subleaf === 9 && (mask & (1 << 9))) return [8, XSAVE_PKRU_OFFSET, 0, 0];
+  return [0, 0, 0, 0];
+}
+
+function extendedLeaf(cpu: Cpu, leaf: number): CpuidResult {
+  const { model } = cpu;
+  const result: CpuidResult = [0, 0, 0, 0];
+  switch (leaf) {
+    case 0x8000_0000:
+      return [0x8000_0008, 0, 0, 0];
+    case 0x8000_0001:
+      featureBits(model, leaf, result);
+      // Intel processors report SYSCALL in 64-bit mode only.
+      if (!cpu.is64) result[EDX] &= ~(1 << 11);
+      if (cpu.get32(S.MISC_ENABLE + 4) & MISC_XD_DISABLE_HIGH) result[EDX] &= ~(1 << 20);
+      result[EDX] >>>= 0;
+      return result;
+    case 0x8000_0002:
+    case 0x8000_0003:
+    case 0x8000_0004:
+      return text(model.brand, (leaf - 0x8000_0002) * 16);
+    case 0x8000_0006: {
+      const l2 = model.caches.find((c) => c.level === 2);
+      if (l2 !== undefined) result[ECX] = (((l2.ways * l2.sets) / 16) << 16 | (6 << 12) | 64) >>> 0;
+      return result;
+    }
+    case 0x8000_0007:
+      return [0, 0, 0, 1 << 8]; // the time-stamp counter is invariant
+    case 0x8000_0008:
+      featureBits(model, leaf, result);
+      result[0] = model.maxPhysicalBits | ((model.features.has("lm") ? model.linearBits : 32) << 8);
+      return result;
+    default:
+      return result;
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * PCI configuration ports CF8H–CFFH with no device behind them, and the reset control register at CF9H.
+ *
+ * Room: `hw/dev/`; imports bus.ts by type. PCI Local Bus specification, "Configuration Mechanism #1".
+ *
+ * @module
+ */
+import type { AccessSize, PortDevice } from "../bus.ts";
+
+/** Port of the reset control register; the FADT names it too. */
+export const RESET_PORT = 0xcf9;
+/** Value that resets the machine there: hard reset, now. */
+export const RESET_VALUE = 0x06;
+
+/** The host bridge's ports. */
+export class PciPorts implements PortDevice {
+  readonly portWidth = 4;
+  readonly #reset: () => void;
+  #address = 0;
+  #resetControl = 0;
+
+  /** @param reset Resets the machine. */
+  constructor(reset: () => void) {
+    this.#reset = reset;
+  }
+
+  readPort(port: number, size: AccessSize): number {
+    if (port === 0xcf8 && size === 4) return this.#address;
+    if (port === RESET_PORT && size === 1) return this.#resetControl;
+    // No device answers a configuration read: all ones.
+    return 0xffff_ffff;
+  }
+
+  writePort(port: number, size: AccessSize, value: number): void {
+    if (port === 0xcf8 && size === 4) this.#address = value & 0x80ff_fffc;
+    else if (port === RESET_PORT && size === 1) {
+      // The reset happens when bit 2 goes from 0 to 1.
+      const rises = (value & ~this.#resetControl & 4) !== 0;
+      this.#resetControl = value & 0x0e;
+      if (rises) this.#reset();
+    }
+  }
+
+  reset(): void {
+    this.#address = this.#resetControl = 0;
+  }
+  save(): readonly number[] {
+    return [this.#address, this.#resetControl];
+  }
+  load(state: readonly number[]): void {
+    this.#address = state[0] ?? 0;
+    this.#resetControl = state[1] ?? 0;
+  }
+}

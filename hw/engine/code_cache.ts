@@ -1,0 +1,463 @@
+/**
+ * Decoded code: one slot table per physical page and code mode, and in the arena the records, straight line after straight
+ * line. Finds the record for an IP, decodes where there is none, and takes records back when code changes.
+ *
+ * Room: `hw/engine/`; imports the decoder and the handlers. One per machine; processors share records, since register
+ * operands are offsets into whatever processor's block runs them.
+ *
+ * Invariants: a slot is 0 or names a valid record of the instruction that stands at that offset now. A record that is no
+ * longer valid stays where it is as a lookup pseudo-record (others may lead to it) until the arena is emptied. An instruction that crosses its
+ * page's end has no record in the arena: it is put together anew, from the bytes, each time.
+ *
+ * @module
+ */
+import {
+  BIAS_VALUE,
+  BLOCK_MAX,
+  CODE_ARENA_BASE,
+  CODE_ARENA_END,
+  CODE_TABLES_BASE,
+  CODE_TABLES_STRIDE,
+  FTLB_CONTEXT_BYTES,
+  FTLB_CONTEXTS,
+  FTLB_EMPTY,
+  FTLB_ENTRIES,
+  FTLB_ENTRY_BYTES,
+  FTLB_FETCH,
+  FTLB_TABLE_BYTES,
+  PAGE_CODE,
+  PAGE_FLAGS_BASE,
+  PAGE_RAM,
+  RAM_BASE,
+  REC,
+  RECORD_BYTES,
+  S,
+  SEG,
+  SLOT_TABLE_BYTES,
+} from "../state.ts";
+import type { Cpu } from "../cpu.ts";
+import type { CodeWatch } from "../bus.ts";
+import { dropWrite } from "../tlb_fast.ts";
+import type { MachineMemory } from "../memory.ts";
+import type { CodeMode, Decoded } from "../isa/form.ts";
+import {
+  decode,
+  type DecodeFault,
+  INSTRUCTION_BYTES_MAX,
+  isDecoded,
+  NEED_BYTES,
+  ripRelativeDisplacement,
+} from "../isa/decode.ts";
+import type { Handlers } from "./handlers.ts";
+import { PSEUDO } from "./wasm/interpreter_module.ts";
+
+/** {@link CodeCache.lookup}: the fetch faulted; the fault is pending. */
+export const LOOKUP_FAULT = 0;
+/** {@link CodeCache.lookup}: the instruction's only record stands in the processor's step area. */
+export const LOOKUP_STEP = -1;
+
+/** The decoded code of a machine. */
+export class CodeCache implements CodeWatch {
+  /** Times that the arena was emptied because it was full. */
+  flushes = 0;
+  /** Instructions decoded. */
+  decoded = 0;
+  /** Records taken back by stores. */
+  invalidated = 0;
+
+  readonly #memory: MachineMemory;
+  readonly #cpus: readonly Cpu[];
+  readonly #handlers: Handlers;
+  #arena = CODE_ARENA_BASE;
+  /** Slot tables in use, as indices of u32 in CODE_TABLES. */
+  readonly #tables: number[] = [];
+  /** Direct jumps whose target in the same page is not decoded yet: slot address → records. */
+  readonly #unlinked = new Map<number, number[]>();
+  readonly #bytes = new Uint8Array(INSTRUCTION_BYTES_MAX);
+
+  constructor(memory: MachineMemory, cpus: readonly Cpu[], handlers: Handlers) {
+    this.#memory = memory;
+    this.#cpus = cpus;
+    this.#handlers = handlers;
+  }
+
+  /**
+   * Finds the record for the instruction at the processor's RIP and sets RIPPAGE.
+   *
+   * @returns A record's address, {@link LOOKUP_FAULT} or {@link LOOKUP_STEP}.
+   */
+  lookup(cpu: Cpu): number {
+    const { u32, i32, u8 } = this.#memory;
+    const at = cpu.base >>> 2;
+    const mode = u32[at + (S.CODEMODE >>> 2)]! as CodeMode;
+    const ipLow = i32[at + (S.RIP >>> 2)]!, ipHigh = i32[at + (S.RIP >>> 2) + 1]!;
+    let low = ipLow, high = ipHigh;
+    if (mode !== 2) {
+      low = (ipLow + i32[at + ((S.SEGBASE + SEG.CS * 8) >>> 2)]!) | 0;
+      high = 0;
+      if (ipLow >>> 0 > cpu.segLimit(SEG.CS)) {
+        cpu.setFault(13, 0);
+        return LOOKUP_FAULT;
+      }
+    }
+    const offset = low & 0xfff;
+    const table = this.#fetchTable(cpu, mode, low, high);
+    if (table < 0) return LOOKUP_FAULT;
+    // IP of the page's first byte; negative where CS starts inside the page.
+    const pageLow = (ipLow - offset) | 0;
+    i32[at + (S.RIPPAGE >>> 2)] = pageLow;
+    i32[at + (S.RIPPAGE >>> 2) + 1] = mode === 2 ? ipHigh : (ipLow >>> 0) < offset ? -1 : 0;
+    if (table === 0) return this.#step(cpu, mode, low, high);
+    if (mode !== 2 && !this.#wholePageInLimit(cpu, ipLow, offset)) return this.#step(cpu, mode, low, high);
+    const known = u32[(table + offset * 4) >>> 2]!;
+    if (known !== 0) return known;
+    const physical = cpu.access.fetchPage(low, high);
+    if (!(u8[PAGE_FLAGS_BASE + physical / 4096]! & PAGE_RAM)) return this.#step(cpu, mode, low, high);
+    const record = this.#decodeLine(table, physical, offset, mode, cpu);
+    return record !== 0 ? record : this.#step(cpu, mode, low, high);
+  }
+
+  /** Slot table of the page at a linear address: −1 after a fault, 0 where code can't be kept (no RAM there). */
+  #fetchTable(cpu: Cpu, mode: CodeMode, low: number, high: number): number {
+    const { u32 } = this.#memory;
+    const entry = (u32[(cpu.base + S.TLBCTX) >>> 2]! + FTLB_FETCH +
+      ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    if (u32[entry] === (low & ~0xfff) >>> 0 && u32[entry + 1] === high >>> 0) {
+      // A table is of one code mode; the run loop empties the fetch tables when the mode changes.
+      return u32[entry + 2]!;
+    }
+    const physical = cpu.access.fetchPage(low, high);
+    if (physical < 0) return -1;
+    const page = physical / 4096;
+    if (page >= 0x10_0000 || !(this.#memory.u8[PAGE_FLAGS_BASE + page]! & PAGE_RAM)) return 0;
+    const pointer = (CODE_TABLES_BASE + mode * CODE_TABLES_STRIDE + page * 4) >>> 2;
+    let table = u32[pointer]!;
+    if (table === 0) {
+      table = this.#allocate(SLOT_TABLE_BYTES);
+      this.#memory.u8.fill(0, table, table + SLOT_TABLE_BYTES);
+      u32[pointer] = table;
+      this.#tables.push(pointer);
+      this.#memory.u8[PAGE_FLAGS_BASE + page]! |= PAGE_CODE;
+      dropWrite(this.#cpus, physical);
+    }
+    cpu.access.fillFetch(low, high, table);
+    return table;
+  }
+
+  /** Every IP of the page lies inside CS, so that records need no limit check of their own. */
+  #wholePageInLimit(cpu: Cpu, ipLow: number, offset: number): boolean {
+    const limit = cpu.segLimit(SEG.CS);
+    if (limit === 0xffff_ffff) return true;
+    const first = (ipLow >>> 0) - offset;
+    return first >= 0 && first + 4095 <= limit;
+  }
+
+  #allocate(bytes: number): number {
+    if (this.#arena + bytes > CODE_ARENA_END) this.flush();
+    const at = this.#arena;
+    this.#arena += bytes;
+    return at;
+  }
+
+  /** Empties the arena: every record and slot table is gone. */
+  flush(): void {
+    const { u32, u8 } = this.#memory;
+    for (const pointer of this.#tables) {
+      u32[pointer] = 0;
+      const page = (pointer - (CODE_TABLES_BASE >>> 2)) % (CODE_TABLES_STRIDE >>> 2);
+      u8[PAGE_FLAGS_BASE + page]! &= ~PAGE_CODE;
+    }
+    this.#tables.length = 0;
+    this.#unlinked.clear();
+    this.#arena = CODE_ARENA_BASE;
+    this.flushes++;
+    for (const cpu of this.#cpus) {
+      flushFetch(cpu);
+      cpu.set32(S.EXITRECORD, 0);
+    }
+  }
+
+  // ---- decoding
+
+  /** Decodes a straight line from `offset` of a page; gives its first record, or 0 if that instruction has none. */
+  #decodeLine(table: number, physical: number, offset: number, mode: CodeMode, cpu: Cpu): number {
+    const space = (BLOCK_MAX + 2) * RECORD_BYTES;
+    if (this.#arena + space > CODE_ARENA_END) {
+      // The table goes too: the caller steps this instruction and comes back to an empty arena.
+      this.flush();
+      return 0;
+    }
+    const { u32, u8 } = this.#memory;
+    const { features } = cpu.model;
+    const start = this.#arena;
+    let at = start;
+    let here = offset;
+    for (let n = 0;; n++) {
+      const slot = (table + here * 4) >>> 2;
+      if (here < 4096 && u32[slot] !== 0) {
+        this.#pseudo(at, PSEUDO.link, here);
+        this.#memory.u32[(at + REC.disp) >>> 2] = u32[slot]!;
+        at += RECORD_BYTES;
+        break;
+      }
+      if (here >= 4096) {
+        this.#pseudo(at, PSEUDO.nextPage, 0);
+        at += RECORD_BYTES;
+        break;
+      }
+      if (n >= BLOCK_MAX) {
+        this.#pseudo(at, PSEUDO.lookup, here);
+        at += RECORD_BYTES;
+        break;
+      }
+      const decoded = decode(u8, RAM_BASE + physical + here, 4096 - here, mode, features);
+      if (decoded === NEED_BYTES) {
+        if (n === 0) return 0;
+        this.#pseudo(at, PSEUDO.lookup, here);
+        at += RECORD_BYTES;
+        break;
+      }
+      u32[slot] = at;
+      this.decoded++;
+      if (!isDecoded(decoded)) {
+        this.#exception(at, here, decoded);
+        at += RECORD_BYTES;
+        break;
+      }
+      this.writeRecord(at, decoded, here);
+      this.#link(table, at, decoded, here);
+      const waiting = this.#unlinked.get(slot);
+      if (waiting) {
+        for (const record of waiting) {
+          // A record taken back meanwhile may be a link by now, with a target of its own.
+          if (this.#memory.u16[(record + REC.handler) >>> 1]! >= PSEUDO.first) u32[(record + REC.disp) >>> 2] = at;
+        }
+        this.#unlinked.delete(slot);
+      }
+      at += RECORD_BYTES;
+      here += decoded.length;
+      if (decoded.form.row.flags.ends && !mayFallThrough(decoded)) break;
+    }
+    this.#arena = at;
+    this.#fuse(start, at);
+    this.#handlers.flush();
+    return start;
+  }
+
+  /** Replaces the handler of each record that can be done together with the next one. */
+  #fuse(start: number, end: number): void {
+    const { u16 } = this.#memory;
+    for (let at = start; at + RECORD_BYTES < end; at += RECORD_BYTES) {
+      const first = (at + REC.handler) >>> 1;
+      const fused = this.#handlers.fused(u16[first]!, u16[first + RECORD_BYTES / 2]!);
+      if (fused !== 0) u16[first] = fused;
+    }
+  }
+
+  /** Writes the record of an instruction at page offset `offset`. */
+  writeRecord(at: number, decoded: Decoded, offset: number): void {
+    const { u16, u8, i32 } = this.#memory;
+    const isRelative = decoded.base === S.RIPPAGE;
+    let disp = isRelative ? ripRelativeDisplacement(decoded, offset) : decoded.disp;
+    let index = decoded.index;
+    if (isRelative && disp > 0x7fff_ffff) {
+      disp -= BIAS_VALUE;
+      index = S.BIAS;
+    }
+    const ref = this.#handlers.of(decoded.form, index !== S.ZERO);
+    const half = at >>> 1, word = at >>> 2;
+    u16[half + REC.handler / 2] = ref.handler;
+    u16[half + REC.pageOffset / 2] = offset;
+    u16[half + REC.rare / 2] = ref.rare;
+    u8[at + REC.length] = decoded.length;
+    u8[at + REC.scale] = decoded.scale;
+    u16[half + REC.r0 / 2] = decoded.r0;
+    u16[half + REC.r1 / 2] = decoded.r1;
+    u16[half + REC.base / 2] = decoded.base;
+    u16[half + REC.index / 2] = index;
+    u16[half + REC.segment / 2] = decoded.segment;
+    u16[half + REC.r2 / 2] = decoded.r2;
+    i32[word + REC.disp / 4] = disp;
+    let low = decoded.immLow, high = decoded.immHigh;
+    if (isDirectJump(decoded)) {
+      // The target relative to the IP of the page's first byte.
+      const sum = (low >>> 0) + offset + decoded.length;
+      high = (high + (sum > 0xffff_ffff ? 1 : 0)) | 0;
+      low = sum | 0;
+      i32[word + REC.disp / 4] = 0;
+    }
+    i32[word + REC.imm / 4] = low;
+    i32[word + REC.imm / 4 + 1] = high;
+  }
+
+  /** Links a direct jump within its page, now or when the target is decoded. */
+  #link(table: number, at: number, decoded: Decoded, offset: number): void {
+    if (decoded.form.mode !== 2 || !isDirectJump(decoded)) return;
+    const target = offset + decoded.length + decoded.immLow;
+    if (decoded.immHigh !== decoded.immLow >> 31 || target < 0 || target >= 4096) return;
+    const slot = (table + target * 4) >>> 2;
+    const known = this.#memory.u32[slot]!;
+    if (known !== 0) {
+      this.#memory.u32[(at + REC.disp) >>> 2] = known;
+      return;
+    }
+    const waiting = this.#unlinked.get(slot);
+    if (waiting) waiting.push(at);
+    else this.#unlinked.set(slot, [at]);
+  }
+
+  #pseudo(at: number, handler: number, offset: number): void {
+    const { u16, u8 } = this.#memory;
+    u8.fill(0, at, at + RECORD_BYTES);
+    u16[(at + REC.handler) >>> 1] = handler;
+    u16[(at + REC.pageOffset) >>> 1] = offset;
+  }
+  #exception(at: number, offset: number, vector: DecodeFault): void {
+    this.#pseudo(at, PSEUDO.exception, offset);
+    const { u16, u8 } = this.#memory;
+    u16[(at + REC.r0) >>> 1] = vector;
+    u16[(at + REC.r2) >>> 1] = vector === 13 ? 1 : 0;
+    u8[at + REC.length] = 1;
+  }
+
+  /** A lookup record that was just left through now leads straight to what was found. */
+  patch(from: number, to: number): void {
+    const { u16, u32 } = this.#memory;
+    if (u16[(from + REC.handler) >>> 1] !== PSEUDO.lookup) return;
+    u16[(from + REC.handler) >>> 1] = PSEUDO.link;
+    u32[(from + REC.disp) >>> 2] = to;
+  }
+
+  // ---- the step area
+
+  /** Copies up to `count` records from `from` into the step area, a stop record behind them; gives the area's address. */
+  stage(cpu: Cpu, from: number, count: number): number {
+    const { u8, u16 } = this.#memory;
+    const area = cpu.base + S.STEP;
+    const limit = Math.min(count, BLOCK_MAX);
+    let n = 0;
+    let offset = 0;
+    while (n < limit) {
+      const source = from + n * RECORD_BYTES;
+      const handler = u16[(source + REC.handler) >>> 1]!;
+      u8.copyWithin(area + n * RECORD_BYTES, source, source + RECORD_BYTES);
+      n++;
+      if (handler >= PSEUDO.stop && handler < PSEUDO.first) return area;
+      offset = u16[(source + REC.pageOffset) >>> 1]! + u8[source + REC.length]!;
+    }
+    const last = (area + (n - 1) * RECORD_BYTES + REC.handler) >>> 1;
+    u16[last] = this.#handlers.plain[u16[last]!]!;
+    this.#pseudo(area + n * RECORD_BYTES, PSEUDO.stop, offset);
+    return area;
+  }
+
+  /** Puts the one instruction at a linear address into the step area: it crosses pages, is not in RAM, or is near CS's limit. */
+  #step(cpu: Cpu, mode: CodeMode, low: number, high: number): number {
+    const bytes = this.#bytes;
+    const limit = mode === 2 ? INSTRUCTION_BYTES_MAX : this.#bytesInLimit(cpu);
+    let available = 0;
+    let decoded: Decoded | DecodeFault = NEED_BYTES;
+    while (decoded === NEED_BYTES) {
+      if (available >= limit) {
+        cpu.setFault(13, 0);
+        return LOOKUP_FAULT;
+      }
+      const position = (low >>> 0) + available;
+      const nextLow = position | 0;
+      const nextHigh = mode === 2 && position > 0xffff_ffff ? (high + 1) | 0 : high;
+      const page = cpu.access.fetchPage(nextLow, nextHigh);
+      if (page < 0) return LOOKUP_FAULT;
+      const inPage = Math.min(4096 - (nextLow & 0xfff), INSTRUCTION_BYTES_MAX - available, limit - available);
+      for (let i = 0; i < inPage; i++) {
+        bytes[available++] = cpu.access.readPhysical(page + (nextLow & 0xfff) + i, 1);
+      }
+      decoded = decode(bytes, 0, available, mode, cpu.model.features);
+    }
+    const area = cpu.base + S.STEP;
+    const offset = low & 0xfff;
+    if (isDecoded(decoded)) {
+      this.writeRecord(area, decoded, offset);
+      this.#handlers.flush();
+      this.#pseudo(area + RECORD_BYTES, PSEUDO.stop, offset + decoded.length);
+    } else {
+      this.#exception(area, offset, decoded);
+    }
+    return LOOKUP_STEP;
+  }
+  #bytesInLimit(cpu: Cpu): number {
+    return Math.min(INSTRUCTION_BYTES_MAX, cpu.segLimit(SEG.CS) - cpu.get32(S.RIP) + 1);
+  }
+
+  // ---- CodeWatch
+
+  /** @inheritDoc */
+  overlaps(physical: number, bytes: number): boolean {
+    return this.#visit(physical, bytes, false);
+  }
+  /** @inheritDoc */
+  invalidate(physical: number, bytes: number): void {
+    this.#visit(physical, bytes, true);
+  }
+  /** Finds records that cover any of `bytes` at `physical`, within its page; takes them back if `remove`. */
+  #visit(physical: number, bytes: number, remove: boolean): boolean {
+    const { u32, u16, u8 } = this.#memory;
+    let found = false;
+    let rest = bytes, at = physical;
+    while (rest > 0) {
+      const offset = at % 4096;
+      const page = (at - offset) / 4096;
+      const here = Math.min(rest, 4096 - offset);
+      for (let mode = 0; mode < 3; mode++) {
+        const table = u32[(CODE_TABLES_BASE + mode * CODE_TABLES_STRIDE + page * 4) >>> 2]!;
+        if (table === 0) continue;
+        for (let o = Math.max(0, offset - INSTRUCTION_BYTES_MAX + 1); o < offset + here; o++) {
+          const slot = (table + o * 4) >>> 2;
+          const record = u32[slot]!;
+          if (record === 0 || o + u8[record + REC.length]! <= offset) continue;
+          found = true;
+          if (!remove) return true;
+          u32[slot] = 0;
+          u16[(record + REC.handler) >>> 1] = PSEUDO.lookup;
+          this.#unfuse(record);
+          this.invalidated++;
+        }
+      }
+      rest -= here;
+      at += here;
+    }
+    return found;
+  }
+  /** The record before `record` may be fused with it. */
+  #unfuse(record: number): void {
+    const { u16, u8 } = this.#memory;
+    const before = record - RECORD_BYTES;
+    const handler = u16[(before + REC.handler) >>> 1]!;
+    // Only in a line that continues with `record`; what stands before a line's first record is another line's end or a slot table.
+    if (
+      handler >= PSEUDO.first && handler < this.#handlers.plain.length && this.#handlers.plain[handler] !== handler &&
+      u16[(before + REC.pageOffset) >>> 1]! + u8[before + REC.length]! === u16[(record + REC.pageOffset) >>> 1]
+    ) u16[(before + REC.handler) >>> 1] = this.#handlers.plain[handler]!;
+  }
+}
+
+/** Empties the fetch tables of a processor. */
+export function flushFetch(cpu: Cpu): void {
+  const { i32 } = cpu.memory;
+  for (let context = 0; context < FTLB_CONTEXTS; context++) {
+    const at = (cpu.base + S.TLB + context * FTLB_CONTEXT_BYTES + FTLB_FETCH) >>> 2;
+    i32.fill(FTLB_EMPTY | 0, at, at + FTLB_TABLE_BYTES / 4);
+  }
+}
+
+/** True for rows whose one relative operand makes the record's immediate a target. */
+function isDirectJump(decoded: Decoded): boolean {
+  const { operands } = decoded.form;
+  return operands.length > 0 && operands[operands.length - 1]!.kind === "rel";
+}
+
+/** True for instructions that end the description by a jump but may go on with the next record (conditional jumps, repeated strings). */
+function mayFallThrough(decoded: Decoded): boolean {
+  const { form } = decoded;
+  return (isDirectJump(decoded) && form.row.mnemonic !== "JMP" && form.row.mnemonic !== "CALL") ||
+    form.row.flags.string !== undefined;
+}

@@ -1,0 +1,425 @@
+/**
+ * What every part of the wasm builder stands on: the frame of a handler (parameters, locals), values, access to the
+ * record and the processor's block, the inlined TLB probe, and the ways out of a handler.
+ *
+ * Room: `hw/engine/wasm/`; imports emit.ts, state.ts and the types of `hw/isa/`.
+ *
+ * A handler runs in a frame with the parameters `base` (processor block), `ptr` (its record), `entry` (first record
+ * of the straight line being counted), `budget` (instructions left when the line was entered) and `ctx` (fast TLB context).
+ * A handler compiled *inline* stands in the interpreter's switch; a *called* one is a function of its own. They differ only in
+ * {@link Exits}.
+ *
+ * @module
+ */
+import { FTLB_READ, FTLB_WRITE, REC, S, SEG } from "../../state.ts";
+import type { Form, Operand } from "../../isa/form.ts";
+import { type CodeWriter, type ModuleWriter, OP, T, type ValueType } from "./emit.ts";
+
+/** An integer: a local of type i64, or a constant. */
+export interface WasmInt {
+  readonly local: number;
+  readonly constant: bigint | undefined;
+}
+/** A condition: a local of type i32 holding 0 or 1, or a constant. */
+export interface WasmCond {
+  readonly local: number;
+  readonly constant: boolean | undefined;
+}
+/** A vector: a local of type v128. */
+export interface WasmVec {
+  readonly local: number;
+}
+
+/** Parameters of every handler's frame, by local index. */
+export const P = { base: 0, ptr: 1, entry: 2, budget: 3, ctx: 4 } as const;
+
+/** How a handler leaves: the interpreter's switch branches to shared tails, a called handler returns a code. */
+export interface Exits {
+  /** True in the interpreter's switch, false in a called handler. */
+  readonly inline: boolean;
+  /** The pending exit in S.EXIT, not counting this instruction. */
+  fault(w: CodeWriter): void;
+  /** The same if the i32 on the stack is not zero. */
+  faultIf(w: CodeWriter): void;
+  /** Jump to the IP in the i64 on the stack. */
+  jump(w: CodeWriter): void;
+  /** Jump to the direct target in the record's immediate, linked if it can be; `recordOffset` as in {@link WasmBase}. */
+  jumpDirect(w: CodeWriter): void;
+  /** The instruction is done and counted, look at everything afresh; RIP is set. */
+  end(w: CodeWriter): void;
+  /** Count this execution and execute the same record again. */
+  again(w: CodeWriter): void;
+  /** Go on with the next record. */
+  next(w: CodeWriter): void;
+}
+
+/** Names and types of the functions that handlers import from TypeScript; all parameters and results are i32. */
+export const HOST_FUNCTIONS: Readonly<Record<string, { parameters: number; result: boolean }>> = {
+  /** (base, ptr, entry, budget, linLow, linHigh, bytes | seg << 8): host address, or 0 with S.EXIT set. */
+  loadSlow: { parameters: 7, result: true },
+  /** The same; the value stands in SPILL. Result: 0, or nonzero with S.EXIT set. */
+  storeSlow: { parameters: 7, result: true },
+  /** As loadSlow, for an access that will be written back. */
+  rmwSlow: { parameters: 7, result: true },
+  /** (base): finishes a store that went to SPILL. */
+  spillFlush: { parameters: 1, result: false },
+  /** (base, ptr, entry, budget, offset, seg, bytes | write << 16): 0, or nonzero with S.EXIT set. */
+  segCheck: { parameters: 7, result: true },
+  /** (base, ptr, entry, budget, info): iterations done. */
+  bulk: { parameters: 5, result: true },
+};
+
+/** Frame and helpers; see the module's comment. */
+export abstract class WasmBase {
+  /** The code being written. */
+  w!: CodeWriter;
+  /** Types of all locals after the parameters. */
+  readonly locals: ValueType[] = [];
+  form!: Form;
+  exits!: Exits;
+  /** The memory operand has an index register. */
+  protected hasIndex = false;
+  /** Set once the current branch of the description has left the instruction. */
+  protected left = false;
+
+  readonly #pools = new Map<ValueType, { indices: number[]; used: number }>();
+  readonly #registerAddresses = new Map<number, number>();
+  readonly #heldAddresses = new Map<number, number>();
+
+  constructor(
+    readonly module: ModuleWriter,
+    readonly parameterCount: number,
+  ) {}
+
+  /** Starts a new handler: all locals are free again. */
+  begin(code: CodeWriter, form: Form, hasIndex: boolean, exits: Exits): void {
+    this.w = code;
+    for (const pool of this.#pools.values()) pool.used = 0;
+    this.continueWith(form, hasIndex, exits);
+  }
+  /** Starts the next instruction of a fused handler: locals of the previous one stay alive. */
+  continueWith(form: Form, hasIndex: boolean, exits: Exits): void {
+    this.form = form;
+    this.hasIndex = hasIndex;
+    this.exits = exits;
+    this.left = false;
+    this.#registerAddresses.clear();
+    this.#heldAddresses.clear();
+    for (const o of form.operands) {
+      if (o.fixed === undefined && (o.kind === "reg" || o.kind === "xmm" || o.kind === "mm")) {
+        const address = this.newLocal(T.i32);
+        this.w.localGet(P.base);
+        this.w.localGet(P.ptr);
+        this.w.memory(OP.i32_load16_u, slotOffset(o));
+        this.w.op(OP.i32_add);
+        this.w.localSet(address);
+        this.#registerAddresses.set(o.index, address);
+      }
+    }
+  }
+
+  /** Keeps the locals made so far out of the handlers' reach. */
+  reserveLocals(): void {
+    for (const pool of this.#pools.values()) {
+      pool.indices.splice(0, pool.used);
+      pool.used = 0;
+    }
+  }
+
+  /** A local of `type` that nothing else in this handler uses. */
+  newLocal(type: ValueType): number {
+    let pool = this.#pools.get(type);
+    if (!pool) this.#pools.set(type, pool = { indices: [], used: 0 });
+    if (pool.used === pool.indices.length) {
+      this.locals.push(type);
+      pool.indices.push(this.parameterCount + this.locals.length - 1);
+    }
+    return pool.indices[pool.used++]!;
+  }
+
+  // ---- values
+
+  /** Pushes an integer as i64. */
+  push(value: WasmInt): void {
+    if (value.constant !== undefined) this.w.i64Const(value.constant);
+    else this.w.localGet(value.local);
+  }
+  /** Pushes the low 32 bits of an integer as i32. */
+  push32(value: WasmInt): void {
+    if (value.constant !== undefined) this.w.i32Const(Number(BigInt.asIntN(32, value.constant)));
+    else {
+      this.w.localGet(value.local);
+      this.w.op(OP.i32_wrap_i64);
+    }
+  }
+  pushC(value: WasmCond): void {
+    if (value.constant !== undefined) this.w.i32Const(value.constant ? 1 : 0);
+    else this.w.localGet(value.local);
+  }
+  pushX(value: WasmVec): void {
+    this.w.localGet(value.local);
+  }
+  /** Takes the i64 on the stack as a value. */
+  take(): WasmInt {
+    const local = this.newLocal(T.i64);
+    this.w.localSet(local);
+    return { local, constant: undefined };
+  }
+  /** Takes the i32 (0 or 1) on the stack as a condition. */
+  takeC(): WasmCond {
+    const local = this.newLocal(T.i32);
+    this.w.localSet(local);
+    return { local, constant: undefined };
+  }
+  /** Takes the v128 on the stack. */
+  takeX(): WasmVec {
+    const local = this.newLocal(T.v128);
+    this.w.localSet(local);
+    return { local };
+  }
+  constant(value: bigint): WasmInt {
+    return { local: -1, constant: BigInt.asUintN(64, value) };
+  }
+
+  // ---- operands
+
+  /** Pushes the host address of a register operand (GPR, XMM or MMX); returns the constant offset to add. */
+  pushRegisterAddress(o: Operand): number {
+    if (o.fixed !== undefined) {
+      this.w.localGet(P.base);
+      return fixedOffset(o);
+    }
+    const address = this.#registerAddresses.get(o.index);
+    if (address === undefined) throw new Error(`Operand ${o.index} of ${this.form.key} is no register`);
+    this.w.localGet(address);
+    return 0;
+  }
+
+  /** Effective address of memory operand `o` (default: the ModRM one), in its address size. */
+  effectiveAddress(o?: Operand): WasmInt {
+    const w = this.w;
+    if (o?.fixed !== undefined) {
+      // A string operand: rSI or rDI.
+      w.localGet(P.base);
+      w.memory(
+        this.form.aw === 64 ? OP.i64_load : this.form.aw === 32 ? OP.i64_load32_u : OP.i64_load16_u,
+        S.GPR + o.fixed * 8,
+      );
+      return this.take();
+    }
+    if (o?.slot === "imm") {
+      w.localGet(P.ptr);
+      w.memory(OP.i64_load, REC.imm);
+      return this.#cutToAddressSize();
+    }
+    const field = (offset: number) => {
+      w.localGet(P.base);
+      w.localGet(P.ptr);
+      w.memory(OP.i32_load16_u, offset);
+      w.op(OP.i32_add);
+      w.memory(OP.i64_load);
+    };
+    field(REC.base);
+    if (this.hasIndex) {
+      field(REC.index);
+      w.localGet(P.ptr);
+      w.memory(OP.i64_load8_u, REC.scale);
+      w.op(OP.i64_shl);
+      w.op(OP.i64_add);
+    }
+    w.localGet(P.ptr);
+    w.memory(OP.i64_load32_s, REC.disp);
+    w.op(OP.i64_add);
+    return this.#cutToAddressSize();
+  }
+  #cutToAddressSize(): WasmInt {
+    if (this.form.aw !== 64) {
+      this.w.i64Const(this.form.aw === 32 ? 0xffff_ffffn : 0xffffn);
+      this.w.op(OP.i64_and);
+    }
+    return this.take();
+  }
+  /** Segment of memory operand `o`. */
+  segmentNumber(o: Operand): number {
+    return o.fixed === 7 ? SEG.ES : this.form.segment;
+  }
+
+  /** Linear address of `bytes` at seg:offset, with the segment's checks outside 64-bit mode. */
+  linearAddress(seg: number, offset: WasmInt, bytes: number, write: boolean): WasmInt {
+    const w = this.w;
+    if (this.form.mode === 2) {
+      if (seg < 4) return offset;
+      this.push(offset);
+      w.localGet(P.base);
+      w.memory(OP.i64_load, S.SEGBASE + seg * 8);
+      w.op(OP.i64_add);
+      return this.take();
+    }
+    this.push(offset);
+    w.i64Const(BigInt(bytes - 1));
+    w.op(OP.i64_add);
+    w.localGet(P.base);
+    w.memory(OP.i64_load, (write ? S.SEGWMAX : S.SEGRMAX) + seg * 8);
+    w.op(OP.i64_gt_s);
+    w.open(OP.if);
+    this.pushContext();
+    this.push32(offset);
+    w.i32Const(seg);
+    w.i32Const(bytes | (write ? 0x1_0000 : 0));
+    w.call(this.host("segCheck"));
+    this.exits.faultIf(w);
+    w.close();
+    this.push(offset);
+    w.localGet(P.base);
+    w.memory(OP.i64_load, S.SEGBASE + seg * 8);
+    w.op(OP.i64_add);
+    w.i64Const(0xffff_ffffn);
+    w.op(OP.i64_and);
+    return this.take();
+  }
+
+  /** Linear address of a memory operand's `bytes`. */
+  operandAddress(o: Operand, bytes: number, write: boolean): WasmInt {
+    return this.linearAddress(this.segmentNumber(o), this.effectiveAddress(o), bytes, write);
+  }
+
+  /** Pushes 1 if `bytes` at `linear` hit the fast TLB table at `table`; leaves the entry's address in the returned local. */
+  #probe(linear: WasmInt, bytes: number, table: number): number {
+    const w = this.w;
+    const entry = this.newLocal(T.i32);
+    this.push(linear);
+    w.i64Const(8n);
+    w.op(OP.i64_shr_u);
+    w.op(OP.i32_wrap_i64);
+    w.i32Const(0x1ff0);
+    w.op(OP.i32_and);
+    w.localGet(P.ctx);
+    w.op(OP.i32_add);
+    w.localTee(entry);
+    w.memory(OP.i64_load, table);
+    this.push(linear);
+    if (bytes > 1) {
+      w.i64Const(BigInt(bytes - 1));
+      w.op(OP.i64_add);
+    }
+    w.i64Const(-4096n);
+    w.op(OP.i64_and);
+    w.op(OP.i64_eq);
+    return entry;
+  }
+  #pushHit(linear: WasmInt, entry: number, table: number): void {
+    this.w.localGet(entry);
+    this.w.memory(OP.i32_load, table + 8);
+    this.push32(linear);
+    this.w.op(OP.i32_add);
+  }
+  /** Pushes base, ptr, entry, budget. */
+  pushContext(): void {
+    for (const index of [P.base, P.ptr, P.entry, P.budget]) this.w.localGet(index);
+  }
+  #pushSlowArguments(linear: WasmInt, bytes: number, seg: number): void {
+    this.pushContext();
+    this.push32(linear);
+    this.push(linear);
+    this.w.i64Const(32n);
+    this.w.op(OP.i64_shr_u);
+    this.w.op(OP.i32_wrap_i64);
+    this.w.i32Const(bytes | (seg << 8));
+  }
+  /** Index of an imported host function. */
+  host(name: string): number {
+    const signature = HOST_FUNCTIONS[name];
+    if (!signature) throw new Error(`No host function ${name}`);
+    return this.module.importFunction(
+      name,
+      Array.from({ length: signature.parameters }, () => T.i32),
+      signature.result ? [T.i32] : [],
+    );
+  }
+
+  /** Translates `bytes` at `linear` for reading; gives a local with the host address. Faults leave the handler. */
+  hostAddressRead(linear: WasmInt, bytes: number, seg: number): number {
+    return this.#translate(linear, bytes, seg, FTLB_READ, "loadSlow");
+  }
+  /** Translates for reading and writing back with {@link finishWrite}. */
+  hostAddressWrite(linear: WasmInt, bytes: number, seg: number): number {
+    return this.#translate(linear, bytes, seg, FTLB_WRITE, "rmwSlow");
+  }
+  #translate(linear: WasmInt, bytes: number, seg: number, table: number, slow: string): number {
+    const w = this.w;
+    const address = this.newLocal(T.i32);
+    const entry = this.#probe(linear, bytes, table);
+    w.open(OP.if);
+    this.#pushHit(linear, entry, table);
+    w.localSet(address);
+    w.op(OP.else);
+    this.#pushSlowArguments(linear, bytes, seg);
+    w.call(this.host(slow));
+    w.localTee(address);
+    w.op(OP.i32_eqz);
+    this.exits.faultIf(w);
+    w.close();
+    return address;
+  }
+  /** After a store through an address of {@link hostAddressWrite}. */
+  finishWrite(address: number): void {
+    const w = this.w;
+    w.localGet(address);
+    w.localGet(P.base);
+    w.i32Const(S.SPILL);
+    w.op(OP.i32_add);
+    w.op(OP.i32_eq);
+    w.open(OP.if);
+    w.localGet(P.base);
+    w.call(this.host("spillFlush"));
+    w.close();
+  }
+  /** Stores at `linear`: `emitStore(pushAddress, offset)` pushes the address, then the value, then writes the store with that offset. */
+  storeLinear(
+    linear: WasmInt,
+    bytes: number,
+    seg: number,
+    emitStore: (pushAddress: () => void, offset: number) => void,
+  ): void {
+    const w = this.w;
+    const entry = this.#probe(linear, bytes, FTLB_WRITE);
+    w.open(OP.if);
+    emitStore(() => this.#pushHit(linear, entry, FTLB_WRITE), 0);
+    w.op(OP.else);
+    emitStore(() => w.localGet(P.base), S.SPILL);
+    this.#pushSlowArguments(linear, bytes, seg);
+    w.call(this.host("storeSlow"));
+    this.exits.faultIf(w);
+    w.close();
+  }
+
+  /** Remembers the host address of an operand that is read and will be written. */
+  hold(o: Operand, address: number): void {
+    this.#heldAddresses.set(o.index, address);
+  }
+  held(o: Operand): number | undefined {
+    return this.#heldAddresses.get(o.index);
+  }
+}
+
+/** Offset in the record of the field that locates operand `o`. */
+export function slotOffset(o: Operand): number {
+  switch (o.slot) {
+    case "r0":
+      return REC.r0;
+    case "r1":
+      return REC.r1;
+    case "r2":
+    case "imm2":
+      return REC.r2;
+    default:
+      return REC.imm;
+  }
+}
+
+/** Offset in the processor's block of a register operand fixed by its row. */
+export function fixedOffset(o: Operand): number {
+  if (o.kind === "xmm") return S.XMM + o.fixed! * 16;
+  if (o.kind === "mm") return S.FPR + o.fixed! * 16;
+  return S.GPR + o.fixed! * 8;
+}

@@ -1,0 +1,256 @@
+/**
+ * A page walk told as a record: every entry decoded, and why the access is allowed or refused. Changes nothing, asks no device:
+ * for fault reports, the inspector and the sanitizer.
+ *
+ * It follows the tables of paging.ts (formats, reserved bits, rights) in plain bigints, one level at a time, and is the slow twin of
+ * `Walker`; a test compares the two.
+ *
+ * Room: `hw/`; imports paging.ts, and cpu.ts by its type.
+ *
+ * @module
+ */
+import type { Cpu } from "./cpu.ts";
+import {
+  ACCESS,
+  CR0_WP,
+  CR4_PGE,
+  CR4_PKE,
+  CR4_PSE,
+  CR4_SMAP,
+  CR4_SMEP,
+  EFER_NXE,
+  keyDenies,
+  PAGING_FORMATS,
+  type PagingFeatures,
+  type PagingLevel,
+  type PagingMode,
+  pagingMode,
+  PF,
+  PTE,
+  reservedBits,
+  reservedBits4M,
+  RIGHT,
+  RIGHTS_ALL,
+  rightsDeny,
+} from "./paging.ts";
+import { RAM_BASE, RFLAGS, S } from "./state.ts";
+
+/** The access to be explained. Left out: a data read at the current CPL, explicit. */
+export interface ExplainedAccess {
+  readonly write?: boolean;
+  readonly fetch?: boolean;
+  /** Made by user code; default: CPL = 3. */
+  readonly user?: boolean;
+  /** An implicit supervisor access (GDT, IDT, TSS …). */
+  readonly implicit?: boolean;
+  /** Whether SMAP applies to a supervisor access; default: by CR4, RFLAGS.AC and `implicit`. */
+  readonly smap?: boolean;
+}
+
+/** One paging-structure entry of the path. */
+export interface ExplainedEntry {
+  readonly name: PagingLevel["name"];
+  readonly level: number;
+  /** Physical address of the entry; −1 for a PDPTE of PAE paging, which is a register. */
+  readonly physical: number;
+  /** Index in its table. */
+  readonly index: number;
+  readonly value: bigint;
+  readonly present: boolean;
+  readonly writable: boolean;
+  readonly user: boolean;
+  readonly executeDisable: boolean;
+  readonly accessed: boolean;
+  readonly dirty: boolean;
+  readonly global: boolean;
+  /** Maps a page. */
+  readonly leaf: boolean;
+  /** Reserved bits that are set. */
+  readonly reserved: bigint;
+  /** Address of the table or page that it leads to. */
+  readonly address: number;
+}
+
+/** The outcome of the walk. */
+export type ExplainedOutcome =
+  | {
+    readonly kind: "mapped";
+    /** Physical address of the byte. */
+    readonly physical: number;
+    readonly pageBytes: number;
+    readonly writable: boolean;
+    readonly user: boolean;
+    readonly executable: boolean;
+    readonly global: boolean;
+    readonly protectionKey: number;
+  }
+  | { readonly kind: "page fault"; readonly errorCode: number; readonly reason: string }
+  | { readonly kind: "not canonical"; readonly reason: string };
+
+/** A walk, told. */
+export interface WalkExplanation {
+  readonly linear: bigint;
+  readonly mode: PagingMode;
+  readonly entries: readonly ExplainedEntry[];
+  readonly outcome: ExplainedOutcome;
+}
+
+/**
+ * Explains how the tables of the processor translate `linear` now, for this access. The caches are not asked.
+ *
+ * @param linear A linear address, 64 bits.
+ */
+export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = {}): WalkExplanation {
+  const mode = pagingMode(cpu);
+  const told = (entries: readonly ExplainedEntry[], outcome: ExplainedOutcome): WalkExplanation => ({
+    linear,
+    mode,
+    entries,
+    outcome,
+  });
+  if (mode === "none") return told([], mapped(Number(linear & 0xffff_ffffn), 2 ** 32, RIGHTS_ALL, false, 0));
+  const width = mode === "5-level" ? 57 : mode === "4-level" ? 48 : 32;
+  if (width !== 32 && BigInt.asUintN(64, BigInt.asIntN(width, linear)) !== linear) {
+    return told([], { kind: "not canonical", reason: `bits 63:${width - 1} are not all equal` });
+  }
+  const bits = accessBits(cpu, access);
+  const features = cpu.access.features;
+  const format = PAGING_FORMATS[mode];
+  const pse = mode !== "32-bit" || (cpu.get32(S.CR4) & CR4_PSE) !== 0;
+  const entries: ExplainedEntry[] = [];
+  let rights = RIGHTS_ALL;
+  let table = Number(cpu.get64(S.CR3) & (mode === "32-bit" ? 0xffff_f000n : 0xf_ffff_ffff_f000n));
+  for (const level of format.levels) {
+    const index = Number((linear >> BigInt(level.shift)) & BigInt((1 << level.indexBits) - 1));
+    const inRegister = mode === "PAE" && level.level === 3;
+    const physical = inRegister ? -1 : table + index * format.entryBytes;
+    const value = inRegister ? cpu.get64(S.PDPTE + index * 8) : readEntry(cpu, physical, format.entryBytes);
+    const entry = decode(cpu, mode, level, physical, index, value, features, pse);
+    entries.push(entry);
+    if (!entry.present) {
+      return told(entries, fault(cpu, bits, 0, `${level.name} is not present`));
+    }
+    if (entry.reserved !== 0n) {
+      const text = `${level.name} has reserved bits set: 0x${entry.reserved.toString(16)}`;
+      return told(entries, fault(cpu, bits, PF.P | PF.RSVD, text));
+    }
+    if (!inRegister) {
+      rights &= (entry.writable ? RIGHT.W : 0) | (entry.user ? RIGHT.U : 0) | (entry.executeDisable ? 0 : RIGHT.X);
+    }
+    if (!entry.leaf) {
+      table = entry.address;
+      continue;
+    }
+    const pageBytes = 2 ** level.shift;
+    const key = mode === "4-level" || mode === "5-level" ? Number((value >> 59n) & 15n) : 0;
+    const cr0 = cpu.get32(S.CR0), cr4 = cpu.get32(S.CR4);
+    if (
+      width !== 32 && cr4 & CR4_PKE && rights & RIGHT.U && keyDenies(key, bits, cpu.get32(S.PKRU), cr0)
+    ) return told(entries, fault(cpu, bits, PF.P | PF.PK, `PKRU denies protection key ${key}`));
+    if (rightsDeny(rights, bits, cr0, cr4)) return told(entries, fault(cpu, bits, PF.P, refusal(cpu, rights, bits)));
+    const offset = Number(linear & BigInt(pageBytes - 1));
+    return told(entries, mapped(entry.address + offset, pageBytes, rights, entry.global, key));
+  }
+  throw new Error(`The ${mode} format ends without a leaf`);
+}
+
+function decode(
+  cpu: Cpu,
+  mode: PagingMode,
+  level: PagingLevel,
+  physical: number,
+  index: number,
+  value: bigint,
+  features: PagingFeatures,
+  pse: boolean,
+): ExplainedEntry {
+  const low = Number(value & 0xffff_ffffn);
+  const leaf = level.leaf === "always" || (level.leaf === "PS" && (low & PTE.PS) !== 0 && pse);
+  const present = (low & PTE.P) !== 0;
+  const inRegister = physical < 0;
+  const nxe = (cpu.get32(S.EFER) & EFER_NXE) !== 0;
+  let reserved = 0n, address: number;
+  if (mode === "32-bit") {
+    if (leaf && level.level === 2) {
+      reserved = value & BigInt(reservedBits4M(features));
+      address = ((low >>> 13) & 0xff) * 2 ** 32 + ((low & 0xffc0_0000) >>> 0);
+    } else address = (low & 0xffff_f000) >>> 0;
+  } else {
+    const mask = reservedBits(mode, level.level, leaf, features);
+    if (!inRegister) reserved = value & (BigInt(mask.high >>> 0) << 32n | BigInt(mask.low >>> 0));
+    if (nxe) reserved &= ~(1n << 63n);
+    const pageMask = leaf ? ~((1n << BigInt(level.shift)) - 1n) : ~0xfffn;
+    address = Number(value & 0xf_ffff_ffff_f000n & pageMask);
+  }
+  return {
+    name: level.name,
+    level: level.level,
+    physical,
+    index,
+    value,
+    present,
+    writable: (low & PTE.W) !== 0,
+    user: (low & PTE.U) !== 0,
+    executeDisable: nxe && value >> 63n === 1n,
+    accessed: (low & PTE.A) !== 0,
+    dirty: leaf && (low & PTE.D) !== 0,
+    global: leaf && (low & PTE.G) !== 0 && (cpu.get32(S.CR4) & CR4_PGE) !== 0,
+    leaf,
+    reserved: present ? reserved : 0n,
+    address,
+  };
+}
+
+/** An entry in RAM; outside RAM there is nothing: all ones, as the pure walker has it. */
+function readEntry(cpu: Cpu, physical: number, bytes: 4 | 8): bigint {
+  const { memory, bus } = cpu;
+  const word = (at: number) => bus.isPlain(at) ? BigInt(memory.u32[(RAM_BASE + at) >>> 2]!) : 0xffff_ffffn;
+  return bytes === 4 ? word(physical) : word(physical) | (word(physical + 4) << 32n);
+}
+
+function accessBits(cpu: Cpu, access: ExplainedAccess): number {
+  const user = access.user ?? (cpu.cpl === 3 && !access.implicit);
+  if (access.fetch) return ACCESS.FETCH | (user ? ACCESS.USER : 0);
+  const smap = access.smap ??
+    ((cpu.get32(S.CR4) & CR4_SMAP) !== 0 && (access.implicit === true || !(cpu.get32(S.RFLAGS) & RFLAGS.AC)));
+  return (access.write ? ACCESS.WRITE : 0) | (user ? ACCESS.USER : smap ? ACCESS.SMAP : 0);
+}
+
+function mapped(
+  physical: number,
+  pageBytes: number,
+  rights: number,
+  global: boolean,
+  protectionKey: number,
+): ExplainedOutcome {
+  return {
+    kind: "mapped",
+    physical,
+    pageBytes,
+    writable: (rights & RIGHT.W) !== 0,
+    user: (rights & RIGHT.U) !== 0,
+    executable: (rights & RIGHT.X) !== 0,
+    global,
+    protectionKey,
+  };
+}
+
+function fault(cpu: Cpu, access: number, refused: number, reason: string): ExplainedOutcome {
+  const mode = pagingMode(cpu);
+  const reportsFetch = (cpu.get32(S.CR4) & CR4_SMEP) !== 0 ||
+    (mode !== "32-bit" && (cpu.get32(S.EFER) & EFER_NXE) !== 0);
+  const errorCode = refused | (access & (PF.W | PF.U)) | (access & ACCESS.FETCH && reportsFetch ? PF.I : 0);
+  return { kind: "page fault", errorCode, reason };
+}
+
+/** Which right is missing, in words. */
+function refusal(cpu: Cpu, rights: number, access: number): string {
+  const user = (access & ACCESS.USER) !== 0;
+  if (user && !(rights & RIGHT.U)) return "user access to a supervisor page";
+  if (access & ACCESS.FETCH) {
+    if (!user && rights & RIGHT.U && cpu.get32(S.CR4) & CR4_SMEP) return "supervisor fetch from a user page (SMEP)";
+    return "fetch from a page with execute disabled";
+  }
+  if (!user && rights & RIGHT.U && access & ACCESS.SMAP) return "supervisor access to a user page (SMAP)";
+  return user || cpu.get32(S.CR0) & CR0_WP ? "write to a read-only page" : "access refused";
+}

@@ -1,0 +1,471 @@
+/**
+ * Gates: TypeScript as machine code (DESIGN 2.5).
+ *
+ * Room: `hw/`; imports the processor's face and state. Knows no kernel.
+ *
+ *     GATE n     starts a continuation of the function registered as n: its id goes to R15, execution goes on
+ *                with the next instruction, which is a RESUME
+ *     RESUME     carries out one step of the continuation whose id is in R15
+ *
+ * A gate's body is a generator ({@link Exec}). Each `yield` is an instruction boundary: the RESUME has retired, RIP still
+ * points at it, and whatever a processor does between two instructions (an interrupt, another processor's turn) happens
+ * there. When the body returns, R15 gets the value back that it had at GATE, RAX the result if there is one, and RIP moves past
+ * RESUME.
+ *
+ * An operation that can fault tries at once. If it fails, the step ends as a faulting instruction does: the exception is
+ * delivered with RIP at RESUME and the id in R15; whoever handles it may save and restore these as it likes; when that RESUME
+ * comes up again, the operation is tried again and the body never knows.
+ *
+ * What keeps a guest out (numbered, for the tests):
+ *
+ * 1. An id is 64 bits of a keyed stream; unknown and stale ones are #GP(0).
+ * 2. A continuation runs only at the CPL and in the address space (CR3 root) in which it was last; else #GP(0).
+ * 3. A gate is entered only at the CPL it was registered for; else #GP(0). A number that no gate has is #UD.
+ * 4. At most {@link CONTINUATIONS_MAX} continuations exist; the next GATE is #GP(0).
+ * 5. An exception out of a body is the simulated kernel's bug: the machine stops with a panic, the host goes on.
+ *
+ * @module
+ */
+import { type Cpu, type Procedures, VECTOR } from "./cpu.ts";
+import type { Gva } from "./address.ts";
+import { GateIds } from "./gate_ids.ts";
+import { EXIT_END, EXIT_RETRY, R, S } from "./state.ts";
+
+/** Most continuations that may exist at once in a machine. */
+export const CONTINUATIONS_MAX = 0x1_0000;
+/** What stands in the displacement of a RESUME. */
+export const RESUME_NUMBER = -1;
+/** Bytes in a GATE or RESUME. */
+export const GATE_BYTES = 7;
+
+/** What a body yields: nothing (an instruction boundary), or the mark of a failed operation; only {@link GateCpu}'s operations yield those. */
+export type Step = void | symbol;
+
+/**
+ * A computation that may end instructions: the generators that gates are made of. It is used at once, as the operand
+ * of `yield*`; keeping one and starting another first is an error, since operations that succeed reuse one object.
+ */
+export type Exec<T> = Iterable<Step, T, void>;
+
+/** A gate's body. A result goes to RAX. */
+export type GateBody = (cpu: GateCpu) => Exec<bigint | number | void>;
+
+/** What a body throws to stop the machine with a message. Anything else that it throws does so too. */
+export class KernelPanic extends Error {
+  override name = "KernelPanic";
+}
+
+/** Thrown out of an operation that had faulted and that {@link GateTable.abort} ended. */
+export class OperationAborted extends Error {
+  override name = "OperationAborted";
+}
+
+/** How a gate is registered. */
+export interface GateOptions {
+  /** For people: shown in panics. */
+  readonly name: string;
+  /** Privilege level at which the gate may be entered, 0 … 3. */
+  readonly cpl: number;
+  readonly body: GateBody;
+}
+
+/** What a table of gates needs from its machine. */
+export interface GateTableOptions {
+  /** Words that key the continuations' ids, from the machine's seed. */
+  readonly key: readonly number[];
+  /** The procedures of the instruction table, for {@link GateCpu.instruction}. */
+  readonly procedures: Procedures;
+  /** Called when a body throws: the machine must stop before the processor's next instruction. */
+  readonly onPanic: (cpu: Cpu, error: unknown, gate: string) => void;
+}
+
+/** A continuation's life. */
+interface Continuation {
+  readonly idLow: number;
+  readonly idHigh: number;
+  readonly gate: GateOptions;
+  readonly cpu: GateCpu;
+  readonly body: Iterator<Step, bigint | number | void, void>;
+  /** R15 at GATE, given back at the end. */
+  readonly r15Low: number;
+  readonly r15High: number;
+  readonly cpl: number;
+  /** CR3 without its low 12 bits, the address space it may be resumed in. */
+  rootLow: number;
+  rootHigh: number;
+  /** While a step runs; a second RESUME inside it can only come from a host tool that runs the machine from a body. */
+  running: boolean;
+}
+
+/** The gates of a machine and their continuations. */
+export class GateTable {
+  readonly #options: GateTableOptions;
+  readonly #gates: GateOptions[] = [];
+  /** By the low 53 bits of the id. */
+  readonly #continuations = new Map<number, Continuation>();
+  readonly #ids: GateIds;
+  /** Counters: continuations started, steps carried out. */
+  readonly counters = { gateEntries: 0, gateSteps: 0, gateFaults: 0 };
+
+  constructor(options: GateTableOptions) {
+    this.#options = options;
+    this.#ids = new GateIds(options.key);
+  }
+
+  /** Registers a gate; gives the number that GATE names it by. */
+  register(gate: GateOptions): number {
+    if (!Number.isInteger(gate.cpl) || gate.cpl < 0 || gate.cpl > 3) {
+      throw new RangeError(
+        `Cannot register gate "${gate.name}": its privilege level is ${gate.cpl}, not 0 to 3`,
+      );
+    }
+    return this.#gates.push(gate) - 1;
+  }
+
+  /** Continuations that have not ended. */
+  get live(): number {
+    return this.#continuations.size;
+  }
+
+  /** Forgets a continuation, as when its thread is gone. Its id is stale from now on. Returns whether there was one. */
+  drop(id: bigint): boolean {
+    const found = this.#find(Number(id & 0xffff_ffffn), Number(id >> 32n));
+    return found !== undefined && this.#continuations.delete(keyOf(found.idLow, found.idHigh));
+  }
+
+  /**
+   * Ends the operation that the continuation waits to try again: at its next RESUME the operation throws
+   * {@link OperationAborted} inside the body. What `pcb_onfault` is to a kernel in C. Returns whether there was one.
+   */
+  abort(id: bigint): boolean {
+    const found = this.#find(Number(id & 0xffff_ffffn), Number(id >> 32n));
+    if (found === undefined) return false;
+    found.cpu.abortPending = true;
+    return true;
+  }
+
+  /** The GATE and RESUME instructions, as the procedure of the UD0 row: `number` is the displacement. */
+  execute(cpu: Cpu, numberLow: number, numberHigh: number): number {
+    if (numberLow === 0xffff_ffff && numberHigh === 0xffff_ffff) return this.#resume(cpu);
+    const gate = numberHigh === 0 ? this.#gates[numberLow] : undefined;
+    if (gate === undefined) cpu.raise(VECTOR.UD);
+    return this.#enter(cpu, gate);
+  }
+
+  #enter(cpu: Cpu, gate: GateOptions): number {
+    if (cpu.get32(S.CPL) !== gate.cpl) cpu.raise(VECTOR.GP, 0);
+    if (this.#continuations.size >= CONTINUATIONS_MAX) cpu.raise(VECTOR.GP, 0);
+    const ids = this.#ids;
+    do ids.draw(); while (this.#continuations.has(keyOf(ids.low, ids.high)));
+    const context = new GateCpu(cpu, this.#options.procedures);
+    const r15 = S.GPR + R.R15 * 8;
+    const continuation: Continuation = {
+      idLow: ids.low,
+      idHigh: ids.high,
+      gate,
+      cpu: context,
+      body: { next: () => start(continuation) },
+      r15Low: cpu.get32(r15),
+      r15High: cpu.get32(r15 + 4),
+      cpl: gate.cpl,
+      rootLow: cpu.get32(S.CR3) & ~0xfff,
+      rootHigh: cpu.get32(S.CR3 + 4),
+      running: false,
+    };
+    this.#continuations.set(keyOf(ids.low, ids.high), continuation);
+    cpu.set64Halves(r15, ids.low, ids.high);
+    this.counters.gateEntries++;
+    return EXIT_END;
+  }
+
+  #resume(cpu: Cpu): number {
+    const r15 = S.GPR + R.R15 * 8;
+    const c = this.#find(cpu.get32(r15), cpu.get32(r15 + 4));
+    if (
+      c === undefined || c.running || c.cpl !== cpu.get32(S.CPL) ||
+      c.rootLow !== (cpu.get32(S.CR3) & ~0xfff) ||
+      c.rootHigh !== cpu.get32(S.CR3 + 4)
+    ) cpu.raise(VECTOR.GP, 0);
+    this.counters.gateSteps++;
+    const ripLow = cpu.get32(S.RIP), ripHigh = cpu.get32(S.RIP + 4);
+    c.running = true;
+    c.cpu.cpu = cpu;
+    let result: IteratorResult<Step, bigint | number | void>;
+    try {
+      result = c.body.next();
+    } catch (error) {
+      this.#continuations.delete(keyOf(c.idLow, c.idHigh));
+      this.#options.onPanic(cpu, error, c.gate.name);
+      return EXIT_END;
+    } finally {
+      c.running = false;
+    }
+    if (c.cpu.rebind) {
+      c.cpu.rebind = false;
+      c.rootLow = cpu.get32(S.CR3) & ~0xfff;
+      c.rootHigh = cpu.get32(S.CR3 + 4);
+    }
+    if (result.done === true) {
+      this.#continuations.delete(keyOf(c.idLow, c.idHigh));
+      cpu.set64Halves(r15, c.r15Low, c.r15High);
+      if (result.value !== undefined) cpu.setGpr(R.RAX, BigInt(result.value));
+      return EXIT_END;
+    }
+    if (typeof result.value === "symbol") {
+      this.counters.gateFaults++;
+      if (result.value === RETRY) return EXIT_RETRY;
+      throw result.value;
+    }
+    // RIP stands behind RESUME (unless the step moved it); the body is not done, so RESUME comes again.
+    if (cpu.get32(S.RIP) === ripLow && cpu.get32(S.RIP + 4) === ripHigh) {
+      const low = ripLow - cpu.get32(S.ILEN);
+      cpu.set64Halves(S.RIP, low, low < 0 ? ripHigh - 1 : ripHigh);
+    }
+    return EXIT_END;
+  }
+
+  #find(low: number, high: number): Continuation | undefined {
+    const c = this.#continuations.get(keyOf(low, high));
+    return c !== undefined && c.idLow === low && c.idHigh === high ? c : undefined;
+  }
+}
+
+/** A key of the map: an exact number, so that no id is boxed. */
+function keyOf(low: number, high: number): number {
+  return (high & 0x1f_ffff) * 0x1_0000_0000 + low;
+}
+
+/** First step: makes the generator only now, inside the machine's guard against what a body throws. */
+function start(c: Continuation): IteratorResult<Step, bigint | number | void> {
+  const iterator = c.gate.body(c.cpu)[Symbol.iterator]();
+  (c.body as { next: () => IteratorResult<Step, bigint | number | void> }).next = () => iterator.next();
+  return iterator.next();
+}
+
+/** A step that ends with EXIT_RETRY. */
+const RETRY: unique symbol = Symbol("retry");
+
+const scratch64 = new BigUint64Array(1);
+const scratch32 = new Uint32Array(scratch64.buffer);
+
+/** The result of an operation that succeeded at once: an iterable, its iterator and its result in one, made once. */
+class Done<T> implements Iterable<Step, T, void>, Iterator<Step, T, void> {
+  readonly done = true;
+  value: T;
+  constructor(value: T) {
+    this.value = value;
+  }
+  [Symbol.iterator](): this {
+    return this;
+  }
+  next(): { done: true; value: T } {
+    return this;
+  }
+}
+
+/** Bytes that one round of a block operation moves. */
+const CHUNK_BYTES = 256;
+
+/**
+ * The processor as a gate's body sees it. Operations on memory go at the current privilege level, through translation, and
+ * fault as an instruction would; operations named for instructions are those instructions.
+ */
+export class GateCpu {
+  /** The processor that carries out this step; may be another one after a `yield`. */
+  cpu: Cpu;
+  /** Set by {@link GateTable.abort}. */
+  abortPending = false;
+  /** Tells the table that this step moved to another address space and takes its continuation along. */
+  rebind = false;
+  readonly #procedures: Procedures;
+  readonly #number = new Done(0);
+  readonly #bigint = new Done(0n);
+  readonly #nothing = new Done<void>(undefined);
+
+  /** Made by the table, one per continuation. */
+  constructor(cpu: Cpu, procedures: Procedures) {
+    this.cpu = cpu;
+    this.#procedures = procedures;
+  }
+
+  // ---- memory
+
+  /** Reads a byte. */
+  load8(va: Gva): Exec<number> {
+    return this.#load(va, 1);
+  }
+  /** Reads 16 bits. */
+  load16(va: Gva): Exec<number> {
+    return this.#load(va, 2);
+  }
+  /** Reads 32 bits, unsigned. */
+  load32(va: Gva): Exec<number> {
+    return this.#load(va, 4);
+  }
+  /** Reads 64 bits, unsigned. */
+  load64(va: Gva): Exec<bigint> {
+    try {
+      this.#bigint.value = this.#read64(va);
+      return this.#bigint;
+    } catch (error) {
+      return this.#again(error, () => this.#read64(va));
+    }
+  }
+  /** Writes a byte. */
+  store8(va: Gva, value: number): Exec<void> {
+    return this.#store(va, 1, value, 0);
+  }
+  /** Writes 16 bits. */
+  store16(va: Gva, value: number): Exec<void> {
+    return this.#store(va, 2, value, 0);
+  }
+  /** Writes 32 bits. */
+  store32(va: Gva, value: number): Exec<void> {
+    return this.#store(va, 4, value, 0);
+  }
+  /** Writes 64 bits. */
+  store64(va: Gva, value: bigint): Exec<void> {
+    scratch64[0] = value;
+    return this.#store(va, 8, scratch32[0]!, scratch32[1]!);
+  }
+  /** Reads `length` bytes into a fresh array, in pieces of up to 256 bytes; each piece is all or nothing. */
+  *loadBytes(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
+    const out = new Uint8Array(length);
+    for (let done = 0; done < length; done += CHUNK_BYTES) {
+      const piece = Math.min(CHUNK_BYTES, length - done);
+      const from = (va + BigInt(done)) as Gva;
+      yield* this.#run(() => {
+        const { base, memory, access } = this.cpu;
+        split(from);
+        access.readBytes(scratch32[0]!, scratch32[1]!, base + S.VTEMP, piece);
+        out.set(memory.u8.subarray(base + S.VTEMP, base + S.VTEMP + piece), done);
+      });
+    }
+    return out;
+  }
+  /** Writes bytes, in pieces of up to 256; each piece is all or nothing. */
+  *storeBytes(va: Gva, bytes: Uint8Array): Exec<void> {
+    for (let done = 0; done < bytes.length; done += CHUNK_BYTES) {
+      const piece = bytes.subarray(done, done + CHUNK_BYTES);
+      const to = (va + BigInt(done)) as Gva;
+      yield* this.#run(() => {
+        const { base, memory, access } = this.cpu;
+        memory.u8.set(piece, base + S.VTEMP);
+        split(to);
+        access.writeBytes(scratch32[0]!, scratch32[1]!, base + S.VTEMP, piece.length);
+      });
+    }
+  }
+
+  // ---- registers
+
+  /** General-purpose register `n` (see `R`). */
+  gpr(n: number): bigint {
+    return this.cpu.gpr(n);
+  }
+  setGpr(n: number, value: bigint): void {
+    this.cpu.setGpr(n, value);
+  }
+
+  // ---- instructions
+
+  /**
+   * Carries out the procedure of a privileged instruction by its name in the instruction table, then ends the step. It
+   * faults as that instruction would, with #GP(0) unless CPL = 0.
+   */
+  *instruction(name: string, ...args: bigint[]): Exec<void> {
+    const procedure = this.#procedures[name];
+    if (procedure === undefined) throw new TypeError(`No procedure is named "${name}"`);
+    yield* this.#run(() => {
+      const cpu = this.cpu;
+      if (cpu.cpl !== 0) cpu.raise(VECTOR.GP, 0);
+      args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
+      if (procedure(cpu) === EXIT_RETRY) throw RETRY;
+    });
+    yield;
+  }
+  /** Result of the instruction that {@link instruction} carried out last in this step: argument slot 0. */
+  get result(): bigint {
+    return this.cpu.arg(0);
+  }
+
+  /** Stops the machine with a message. */
+  panic(message: string): never {
+    throw new KernelPanic(message);
+  }
+
+  // ---- the parts
+
+  #load(va: Gva, size: 1 | 2 | 4): Exec<number> {
+    try {
+      split(va);
+      this.#number.value = this.cpu.access.read(scratch32[0]!, scratch32[1]!, size) >>> 0;
+      return this.#number;
+    } catch (error) {
+      return this.#again(error, () => {
+        split(va);
+        return this.cpu.access.read(scratch32[0]!, scratch32[1]!, size) >>> 0;
+      });
+    }
+  }
+
+  #read64(va: Gva): bigint {
+    split(va);
+    const access = this.cpu.access;
+    scratch32[0] = access.read(scratch32[0]!, scratch32[1]!, 8);
+    scratch32[1] = access.high;
+    return scratch64[0]!;
+  }
+
+  #store(va: Gva, size: 1 | 2 | 4 | 8, low: number, high: number): Exec<void> {
+    try {
+      split(va);
+      this.cpu.access.write(scratch32[0]!, scratch32[1]!, size, low, high);
+      return this.#nothing;
+    } catch (error) {
+      return this.#again(error, () => {
+        split(va);
+        this.cpu.access.write(scratch32[0]!, scratch32[1]!, size, low, high);
+      });
+    }
+  }
+
+  /** Runs an operation until it succeeds. */
+  #run(attempt: () => void): Exec<void> {
+    try {
+      attempt();
+      return this.#nothing;
+    } catch (error) {
+      return this.#again(error, attempt);
+    }
+  }
+
+  *#again<T>(error: unknown, attempt: () => T): Exec<T> {
+    for (;;) {
+      if (typeof error !== "symbol") throw error;
+      yield error;
+      if (this.abortPending) {
+        this.abortPending = false;
+        throw new OperationAborted("The operation was given up after a fault");
+      }
+      try {
+        return attempt();
+      } catch (next) {
+        error = next;
+      }
+    }
+  }
+}
+
+function split(va: Gva): void {
+  scratch64[0] = va;
+}
+
+/** The procedure that the row of UD0 calls. On a machine without gates it is #UD. */
+export const gateProcedures: Procedures = {
+  gate(cpu: Cpu): number {
+    const gates = cpu.gates;
+    if (gates === undefined) cpu.raise(VECTOR.UD);
+    return gates.execute(cpu, cpu.argLow(0), cpu.argHigh(0));
+  },
+};

@@ -1,0 +1,540 @@
+/**
+ * The page tables of every paging mode, as data, and the walker that reads them.
+ *
+ * Models SDM vol. 3A, chapter "Paging" (edition 2024): no paging, 32-bit paging (with PSE and PSE-36), PAE paging,
+ * 4-level and 5-level paging; access rights, protection keys, reserved bits, accessed and dirty flags, error codes.
+ *
+ * One generic loop walks all formats of 8-byte entries, driven by {@link PAGING_FORMATS} and by reserved-bit masks that are
+ * computed once from the processor's features; 32-bit paging has its own short loop. The walker keeps its results in
+ * fields and allocates nothing: a 4-level walk is some 30 ns. Every table entry's address passes through
+ * {@link Walker.physical}, which is where a second dimension (EPT) will come in.
+ *
+ * Room: `hw/`; imports state.ts, trace.ts, and cpu.ts by its type. Knows no TLB: tlb.ts keeps what walks find.
+ *
+ * @module
+ */
+import type { Cpu } from "./cpu.ts";
+import { PAGE_FLAGS_BASE, PAGE_RAM, RAM_BASE, S } from "./state.ts";
+import { type AccessKind, TRACE } from "./trace.ts";
+
+// ---- Entry bits (the same in all formats; SDM vol. 3A, tables of paging-structure entries) -----------------
+
+/** Bits of the low half of a paging-structure entry. */
+export const PTE = {
+  /** Present. */
+  P: 0x1,
+  /** Writes allowed. */
+  W: 0x2,
+  /** User-mode accesses allowed. */
+  U: 0x4,
+  /** Page-level write-through. */
+  PWT: 0x8,
+  /** Page-level cache disable. */
+  PCD: 0x10,
+  /** Accessed: set before the first use of the entry. */
+  A: 0x20,
+  /** Dirty: set before the first write through a leaf entry. */
+  D: 0x40,
+  /** Page size: this entry maps a page (PDE, PDPTE). In a page-table entry the same bit is PAT. */
+  PS: 0x80,
+  /** Global: not bound to a PCID (leaf entries, CR4.PGE). */
+  G: 0x100,
+} as const;
+
+/** Bits of CR0, CR4 and EFER (low halves) that translation depends on. */
+export const CR0_WP = 0x1_0000;
+export const CR0_AM = 0x4_0000;
+export const CR0_PG = 0x8000_0000 | 0;
+export const CR4_PSE = 0x10;
+export const CR4_PAE = 0x20;
+export const CR4_PGE = 0x80;
+export const CR4_LA57 = 0x1000;
+export const CR4_PCIDE = 0x2_0000;
+export const CR4_SMEP = 0x10_0000;
+export const CR4_SMAP = 0x20_0000;
+export const CR4_PKE = 0x40_0000;
+export const EFER_LMA = 0x400;
+export const EFER_NXE = 0x800;
+
+/** Bits of a page-fault error code (SDM vol. 3A, "Page-Fault Exceptions"). */
+export const PF = {
+  /** The translation was present: a protection violation or a reserved bit. */
+  P: 0x1,
+  W: 0x2,
+  U: 0x4,
+  RSVD: 0x8,
+  /** Instruction fetch (only reported with SMEP or NX in force). */
+  I: 0x10,
+  /** Protection key. */
+  PK: 0x20,
+} as const;
+
+/**
+ * What an access is, as the walker takes it: the bits W, U and I of the error code it would have, and
+ * {@link ACCESS.SMAP} when it is a supervisor access to data that SMAP keeps out of user pages.
+ */
+export const ACCESS = { READ: 0, WRITE: PF.W, USER: PF.U, FETCH: PF.I, SMAP: 0x100 } as const;
+
+/** Rights of a translation: W and U as in an entry, X = the page may be executed. */
+export const RIGHT = { W: 2, U: 4, X: 0x10 } as const;
+/** All rights. */
+export const RIGHTS_ALL = RIGHT.W | RIGHT.U | RIGHT.X;
+
+// ---- Formats ---------------------------------------------------------------------------------------------
+
+/** The paging modes. */
+export type PagingMode = "none" | "32-bit" | "PAE" | "4-level" | "5-level";
+
+/** One level of a format. */
+export interface PagingLevel {
+  readonly name: "PML5E" | "PML4E" | "PDPTE" | "PDE" | "PTE";
+  /** 1 = page table … 5 = PML5 table. */
+  readonly level: number;
+  /** Lowest linear-address bit of the index. */
+  readonly shift: number;
+  readonly indexBits: number;
+  /** Whether an entry may map a page: always, never, or when its PS bit is set. */
+  readonly leaf: "always" | "never" | "PS";
+}
+
+/** The table format of a paging mode, root first. */
+export interface PagingFormat {
+  readonly mode: PagingMode;
+  readonly entryBytes: 4 | 8;
+  readonly levels: readonly PagingLevel[];
+}
+
+const pte: PagingLevel = { name: "PTE", level: 1, shift: 12, indexBits: 9, leaf: "always" };
+const pde: PagingLevel = { name: "PDE", level: 2, shift: 21, indexBits: 9, leaf: "PS" };
+const pdpte: PagingLevel = { name: "PDPTE", level: 3, shift: 30, indexBits: 9, leaf: "PS" };
+const pml4e: PagingLevel = { name: "PML4E", level: 4, shift: 39, indexBits: 9, leaf: "never" };
+const pml5e: PagingLevel = { name: "PML5E", level: 5, shift: 48, indexBits: 9, leaf: "never" };
+
+/** The formats (SDM vol. 3A, "Hierarchical Paging Structures: an Overview"). The PDPTEs of PAE paging stand in registers. */
+export const PAGING_FORMATS: Readonly<Record<PagingMode, PagingFormat>> = {
+  "none": { mode: "none", entryBytes: 8, levels: [] },
+  "32-bit": {
+    mode: "32-bit",
+    entryBytes: 4,
+    levels: [{ ...pde, shift: 22, indexBits: 10 }, { ...pte, indexBits: 10 }],
+  },
+  "PAE": { mode: "PAE", entryBytes: 8, levels: [{ ...pdpte, indexBits: 2, leaf: "never" }, pde, pte] },
+  "4-level": { mode: "4-level", entryBytes: 8, levels: [pml4e, pdpte, pde, pte] },
+  "5-level": { mode: "5-level", entryBytes: 8, levels: [pml5e, pml4e, pdpte, pde, pte] },
+};
+
+/** What the processor model decides about paging. */
+export interface PagingFeatures {
+  /** MAXPHYADDR: physical-address width in bits, 36 … 52 (CPUID 80000008H). */
+  readonly maxPhysicalBits: number;
+  /** 1-GiB pages (CPUID 80000001H EDX bit 26). */
+  readonly gigabytePages: boolean;
+}
+
+/** The paging mode in force (SDM vol. 3A, "Paging-Mode Enabling"). */
+export function pagingMode(cpu: Cpu): PagingMode {
+  if (!(cpu.get32(S.CR0) & CR0_PG)) return "none";
+  const cr4 = cpu.get32(S.CR4);
+  if (!(cr4 & CR4_PAE)) return "32-bit";
+  if (!(cpu.get32(S.EFER) & EFER_LMA)) return "PAE";
+  return cr4 & CR4_LA57 ? "5-level" : "4-level";
+}
+
+/**
+ * Reserved bits of one entry of 8 bytes as two halves; `leaf`: the entry maps a page.
+ * Bit 63 counts as reserved: the caller takes it out when EFER.NXE = 1.
+ */
+export function reservedBits(
+  mode: PagingMode,
+  level: number,
+  leaf: boolean,
+  features: PagingFeatures,
+): { readonly low: number; readonly high: number } {
+  // Physical-address bits that do not exist, up to bit 51; PAE paging reserves bits 62:52 as well.
+  let high = -1 << (features.maxPhysicalBits - 32) & 0xf_ffff;
+  if (mode === "PAE") high |= 0x7ff0_0000;
+  high |= 0x8000_0000;
+  let low = 0;
+  if (level >= 4) low = PTE.PS;
+  else if (leaf && level === 3) low = features.gigabytePages ? 0x3fff_e000 : PTE.PS;
+  else if (leaf && level === 2) low = 0x001f_e000;
+  return { low, high };
+}
+
+/** Reserved bits of a 4-MiB PDE of 32-bit paging with PSE-36: bits 20:13 are address bits 39:32, as far as these exist. */
+export function reservedBits4M(features: PagingFeatures): number {
+  const extra = Math.min(40, features.maxPhysicalBits) - 32;
+  return 0x003f_e000 & ~(((1 << extra) - 1) << 13);
+}
+
+/** Whether rights refuse an access, protection keys left aside (SDM vol. 3A, "Determination of Access Rights"). */
+export function rightsDeny(rights: number, access: number, cr0: number, cr4: number): boolean {
+  let needed = access & (RIGHT.W | RIGHT.U | RIGHT.X);
+  if (!(access & ACCESS.USER)) {
+    if (!(cr0 & CR0_WP)) needed &= ~RIGHT.W;
+    if (rights & RIGHT.U) {
+      if (access & ACCESS.FETCH) {
+        if (cr4 & CR4_SMEP) return true;
+      } else if (access & ACCESS.SMAP) return true;
+    }
+  }
+  return (needed & ~rights) !== 0;
+}
+
+/**
+ * Whether PKRU refuses a data access to a user page with protection key `key` (SDM vol. 3A, "Protection Keys").
+ *
+ * Preconditions: 4- or 5-level paging, CR4.PKE = 1, the page's rights include U.
+ */
+export function keyDenies(key: number, access: number, pkru: number, cr0: number): boolean {
+  if (access & ACCESS.FETCH) return false;
+  const bits = (pkru >>> (2 * key)) & 3;
+  if (bits & 1) return true;
+  return (bits & 2) !== 0 && (access & ACCESS.WRITE) !== 0 && ((access & ACCESS.USER) !== 0 || (cr0 & CR0_WP) !== 0);
+}
+
+/** Whether a linear address is canonical; `la57`: CR4.LA57 = 1. Halves, `high` signed or unsigned. */
+export function isCanonical(high: number, la57: boolean): boolean {
+  const h = high | 0;
+  return la57 ? h >> 24 === h >> 31 : h >> 15 === h >> 31;
+}
+
+/** The name of an access for people. */
+export function accessKind(access: number): AccessKind {
+  return access & ACCESS.FETCH ? "fetch" : access & ACCESS.WRITE ? "write" : "read";
+}
+
+/** A linear address from its halves; for events and reports. */
+export function linearOf(low: number, high: number): bigint {
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+}
+
+const TWO32 = 0x1_0000_0000;
+
+/**
+ * Walks the page tables of one processor. Results stand in fields until the next walk.
+ *
+ * A `pure` walker changes nothing: no accessed or dirty flag, no counter, no event.
+ */
+export class Walker {
+  /** Physical address of the 4-KiB page that holds the linear address (inside a large page if there is one). */
+  page = 0;
+  /** log2 of the size of the page found: 12, 21, 22 or 30 (32 without paging). */
+  shift = 12;
+  /** {@link RIGHT} bits over all levels. */
+  rights = 0;
+  global = false;
+  /** Whether the leaf entry's D flag is set (in a pure walk: would be). */
+  dirty = false;
+  /** Protection key of the leaf. */
+  key = 0;
+  /** Level of the first entry read. */
+  startLevel = 0;
+  /** Level of the last entry read: the leaf, or where the walk failed. */
+  lastLevel = 0;
+  /** Entries read by the last walk. */
+  references = 0;
+  /** By level: physical address of the entry read. PDPTEs of PAE paging are registers and have none. */
+  readonly entryAt = new Float64Array(6);
+  /** By level: physical address of the table that was indexed at this level. */
+  readonly tableAt = new Float64Array(6);
+  /** By level: rights gathered above it. */
+  readonly rightsAbove = new Int32Array(6);
+
+  readonly #cpu: Cpu;
+  readonly #pure: boolean;
+  readonly #storeSlow: (physical: number, value: number) => void;
+  readonly #i32: Int32Array;
+  readonly #u8: Uint8Array;
+  readonly #base: number;
+  /** Index (level·2 + leaf)·2: reserved low and high half, bit 63 not among them. */
+  readonly #reservedLong: Int32Array;
+  readonly #reservedPae: Int32Array;
+  readonly #reserved4M: number;
+
+  /**
+   * @param storeSlow Stores the low half of an entry that is not in plain RAM (ROM, decoded code, watched, or no RAM at all).
+   */
+  constructor(
+    cpu: Cpu,
+    features: PagingFeatures,
+    options: { readonly pure: boolean; readonly storeSlow: (physical: number, value: number) => void },
+  ) {
+    this.#cpu = cpu;
+    this.#pure = options.pure;
+    this.#storeSlow = options.storeSlow;
+    this.#i32 = cpu.memory.i32;
+    this.#u8 = cpu.memory.u8;
+    this.#base = cpu.base;
+    this.#reservedLong = reservedTable("4-level", features);
+    this.#reservedPae = reservedTable("PAE", features);
+    this.#reserved4M = reservedBits4M(features);
+  }
+
+  /** Where a guest-physical address stands. The second dimension of translation will be here. */
+  physical(address: number): number {
+    return address;
+  }
+
+  /**
+   * Walks from the root for an access ({@link ACCESS} bits) to a canonical linear address.
+   *
+   * @returns −1 when the access is allowed (all result fields are set; A and D are set in memory), else the error code of the page fault.
+   */
+  walk(low: number, high: number, access: number): number {
+    const i32 = this.#i32, s = this.#base;
+    const cr0 = i32[(s + S.CR0) >>> 2]!;
+    if (cr0 >= 0) return this.#identity(low);
+    const cr3 = i32[(s + S.CR3) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
+    if (!(cr4 & CR4_PAE)) return this.#walk32(low, access);
+    if (!(i32[(s + S.EFER) >>> 2]! & EFER_LMA)) return this.#walkPae(low, access);
+    const root = (i32[(s + S.CR3 + 4) >>> 2]! & 0xf_ffff) * TWO32 + ((cr3 & ~0xfff) >>> 0);
+    return this.walkFrom(low, high, access, cr4 & CR4_LA57 ? 5 : 4, root, RIGHTS_ALL);
+  }
+
+  /**
+   * As {@link walk}, from a table that is known already (a paging-structure cache's hit): 4-, 5-level and PAE paging.
+   *
+   * @param level Level of the entries in the table.
+   * @param table Physical address of the table.
+   * @param above Rights gathered above it.
+   */
+  walkFrom(low: number, high: number, access: number, level: number, table: number, above: number): number {
+    const i32 = this.#i32, s = this.#base;
+    const nxe = i32[(s + S.EFER) >>> 2]! & EFER_NXE;
+    const long = (i32[(s + S.EFER) >>> 2]! & EFER_LMA) !== 0;
+    const reserved = long ? this.#reservedLong : this.#reservedPae;
+    const counters = this.#cpu.counters;
+    let rights = above, entryLow = 0, entryHigh = 0, address = 0, leaf = false;
+    this.startLevel = level;
+    this.references = 0;
+    for (;;) {
+      this.tableAt[level] = table;
+      this.rightsAbove[level] = rights;
+      address = this.physical(table + indexAt(level, low, high) * 8);
+      this.entryAt[level] = address;
+      this.lastLevel = level;
+      if (address < TWO32 && this.#u8[PAGE_FLAGS_BASE + (address >>> 12)]! & PAGE_RAM) {
+        const i = (RAM_BASE + address) >>> 2;
+        entryLow = i32[i]!;
+        entryHigh = i32[i + 1]!;
+      } else {
+        entryLow = this.#readSlow(address);
+        entryHigh = this.#readSlow(address + 4);
+      }
+      this.references++;
+      if (!this.#pure) {
+        counters.references++;
+        counters.referencesByLevel[level]!++;
+        if (this.#cpu.trace.wants & TRACE.reference) this.#traceReference(level, address, entryLow, entryHigh);
+      }
+      if (!(entryLow & PTE.P)) return this.errorCode(access, 0);
+      leaf = level === 1 || (level < 4 && (entryLow & PTE.PS) !== 0);
+      const r = level * 4 + (leaf ? 2 : 0);
+      if ((entryLow & reserved[r]!) | (entryHigh & reserved[r + 1]!)) return this.errorCode(access, PF.P | PF.RSVD);
+      if (entryHigh < 0) {
+        if (!nxe) return this.errorCode(access, PF.P | PF.RSVD);
+        rights &= ~RIGHT.X;
+      }
+      rights &= entryLow | RIGHT.X;
+      if (leaf) break;
+      if (!(entryLow & PTE.A)) this.#setFlags(address, entryLow, PTE.A);
+      table = (entryHigh & 0xf_ffff) * TWO32 + ((entryLow & ~0xfff) >>> 0);
+      level--;
+    }
+    this.rights = rights;
+    const cr0 = i32[(s + S.CR0) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
+    this.key = (entryHigh >>> 27) & 15;
+    let refused = rightsDeny(rights, access, cr0, cr4) ? PF.P : 0;
+    if (
+      (cr4 & CR4_PKE) && (rights & RIGHT.U) && long && keyDenies(this.key, access, i32[(s + S.PKRU) >>> 2]!, cr0)
+    ) refused = PF.P | PF.PK;
+    if (refused !== 0) return this.errorCode(access, refused);
+    const frame = (entryHigh & 0xf_ffff) * TWO32;
+    if (level === 1) {
+      this.shift = 12;
+      this.page = frame + ((entryLow & ~0xfff) >>> 0);
+    } else if (level === 2) {
+      this.shift = 21;
+      this.page = frame + (((entryLow & ~0x1f_ffff) | (low & 0x1f_f000)) >>> 0);
+    } else {
+      this.shift = 30;
+      this.page = frame + (((entryLow & ~0x3fff_ffff) | (low & 0x3fff_f000)) >>> 0);
+    }
+    this.#leafFlags(address, entryLow, access, cr4);
+    return -1;
+  }
+
+  /** 32-bit paging: two levels of 4-byte entries, 4-MiB pages with CR4.PSE. */
+  #walk32(low: number, access: number): number {
+    const i32 = this.#i32, s = this.#base;
+    const cr0 = i32[(s + S.CR0) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
+    const root = (i32[(s + S.CR3) >>> 2]! & ~0xfff) >>> 0;
+    this.startLevel = 2;
+    this.references = 0;
+    this.key = 0;
+    const pdeAt = this.physical(root + (low >>> 22) * 4);
+    const pdeLow = this.#read32(2, root, RIGHTS_ALL, pdeAt);
+    if (!(pdeLow & PTE.P)) return this.errorCode(access, 0);
+    let rights = (pdeLow & (RIGHT.W | RIGHT.U)) | RIGHT.X;
+    let leafAt = pdeAt, leafLow = pdeLow, page = 0;
+    if ((pdeLow & PTE.PS) && (cr4 & CR4_PSE)) {
+      if (pdeLow & this.#reserved4M) return this.errorCode(access, PF.P | PF.RSVD);
+      this.shift = 22;
+      page = ((pdeLow >>> 13) & 0xff) * TWO32 + (((pdeLow & ~0x3f_ffff) | (low & 0x3f_f000)) >>> 0);
+    } else {
+      if (!(pdeLow & PTE.A)) this.#setFlags(pdeAt, pdeLow, PTE.A);
+      const table = (pdeLow & ~0xfff) >>> 0;
+      leafAt = this.physical(table + ((low >>> 12) & 0x3ff) * 4);
+      leafLow = this.#read32(1, table, rights, leafAt);
+      if (!(leafLow & PTE.P)) return this.errorCode(access, 0);
+      rights &= leafLow | RIGHT.X;
+      this.shift = 12;
+      page = (leafLow & ~0xfff) >>> 0;
+    }
+    this.rights = rights;
+    if (rightsDeny(rights, access, cr0, cr4)) return this.errorCode(access, PF.P);
+    this.page = page;
+    this.#leafFlags(leafAt, leafLow, access, cr4);
+    return -1;
+  }
+
+  /** PAE paging: the PDPTE comes from its register; it carries no rights and no accessed flag. */
+  #walkPae(low: number, access: number): number {
+    const i = (this.#base + S.PDPTE + (low >>> 30) * 8) >>> 2;
+    const entryLow = this.#i32[i]!;
+    if (!(entryLow & PTE.P)) {
+      this.startLevel = this.lastLevel = 3;
+      this.references = 0;
+      return this.errorCode(access, 0);
+    }
+    const table = (this.#i32[i + 1]! & 0xf_ffff) * TWO32 + ((entryLow & ~0xfff) >>> 0);
+    return this.walkFrom(low, 0, access, 2, table, RIGHTS_ALL);
+  }
+
+  #identity(low: number): number {
+    this.page = (low & ~0xfff) >>> 0;
+    this.shift = 32;
+    this.rights = RIGHTS_ALL;
+    this.global = false;
+    this.dirty = true;
+    this.key = 0;
+    this.startLevel = this.lastLevel = 0;
+    this.references = 0;
+    return -1;
+  }
+
+  /** Sets A, and on a write D, in the leaf of an allowed access. */
+  #leafFlags(address: number, entryLow: number, access: number, cr4: number): void {
+    const want = access & ACCESS.WRITE ? PTE.A | PTE.D : PTE.A;
+    if (want & ~entryLow) this.#setFlags(address, entryLow, want);
+    this.dirty = ((entryLow | want) & PTE.D) !== 0;
+    this.global = (entryLow & PTE.G) !== 0 && (cr4 & CR4_PGE) !== 0;
+  }
+
+  /**
+   * Sets flags in an entry. Silicon does this as a locked read-modify-write that starts over when the entry has
+   * changed; here no other processor runs between the read of the entry and this store, so it is one by construction.
+   */
+  #setFlags(address: number, entryLow: number, flags: number): void {
+    if (this.#pure) return;
+    const counters = this.#cpu.counters;
+    if (flags & ~entryLow & PTE.A) counters.accessedSet++;
+    if (flags & ~entryLow & PTE.D) counters.dirtySet++;
+    if (address < TWO32 && this.#u8[PAGE_FLAGS_BASE + (address >>> 12)] === PAGE_RAM) {
+      this.#i32[(RAM_BASE + address) >>> 2] = entryLow | flags;
+    } else this.#storeSlow(address, entryLow | flags);
+  }
+
+  /** The error code of a fault: what was refused (P, RSVD, PK bits), and what the access was. */
+  errorCode(access: number, refused: number): number {
+    let code = refused | (access & (PF.W | PF.U));
+    if (access & ACCESS.FETCH) {
+      const i32 = this.#i32, s = this.#base, cr4 = i32[(s + S.CR4) >>> 2]!;
+      if (cr4 & CR4_SMEP || (cr4 & CR4_PAE && i32[(s + S.EFER) >>> 2]! & EFER_NXE)) code |= PF.I;
+    }
+    return code;
+  }
+
+  #read32(level: number, table: number, above: number, address: number): number {
+    this.tableAt[level] = table;
+    this.rightsAbove[level] = above;
+    this.entryAt[level] = address;
+    this.lastLevel = level;
+    this.references++;
+    const value = this.#u8[PAGE_FLAGS_BASE + (address >>> 12)]! & PAGE_RAM
+      ? this.#i32[(RAM_BASE + address) >>> 2]!
+      : this.#readSlow(address);
+    if (!this.#pure) {
+      const counters = this.#cpu.counters;
+      counters.references++;
+      counters.referencesByLevel[level]!++;
+      if (this.#cpu.trace.wants & TRACE.reference) this.#traceReference(level, address, value, 0);
+    }
+    return value;
+  }
+
+  /** A word that is not in RAM. A pure walk asks no device: to it there is nothing there. */
+  #readSlow(address: number): number {
+    return this.#pure ? -1 : this.#cpu.bus.read(address, 4) | 0;
+  }
+
+  #traceReference(level: number, physical: number, low: number, high: number): void {
+    const cpu = this.#cpu;
+    cpu.trace.emit({
+      kind: "reference",
+      cpu: cpu.id,
+      time: cpu.now(),
+      level,
+      physical,
+      value: linearOf(low, high),
+    });
+  }
+}
+
+/** Index into the table of `level` of a linear address, formats of 8-byte entries. PAE's level 3 is not asked for. */
+function indexAt(level: number, low: number, high: number): number {
+  switch (level) {
+    case 1:
+      return (low >>> 12) & 511;
+    case 2:
+      return (low >>> 21) & 511;
+    case 3:
+      return ((low >>> 30) | (high << 2)) & 511;
+    case 4:
+      return (high >>> 7) & 511;
+    default:
+      return (high >>> 16) & 511;
+  }
+}
+
+function reservedTable(mode: PagingMode, features: PagingFeatures): Int32Array {
+  const table = new Int32Array(6 * 4);
+  for (let level = 1; level <= 5; level++) {
+    for (const leaf of [false, true]) {
+      const { low, high } = reservedBits(mode, level, leaf, features);
+      table[level * 4 + (leaf ? 2 : 0)] = low;
+      table[level * 4 + (leaf ? 3 : 1)] = high & 0x7fff_ffff;
+    }
+  }
+  return table;
+}
+
+/**
+ * Loads the four PDPTEs of PAE paging from where `cr3Low` points (SDM vol. 3A, "PDPTE Registers"): for MOV to CR3, and MOV to CR0
+ * or CR4 that changes CD, NW, PG, PAE, PGE, PSE or SMEP.
+ *
+ * @returns false when a present PDPTE has a reserved bit set: the instruction raises #GP(0) and nothing has changed.
+ */
+export function loadPdptes(cpu: Cpu, cr3Low: number, features: PagingFeatures): boolean {
+  const at = (cr3Low & ~0x1f) >>> 0;
+  const words: number[] = [];
+  const reservedHigh = -1 << (features.maxPhysicalBits - 32);
+  for (let i = 0; i < 4; i++) {
+    const low = cpu.bus.read(at + i * 8, 4) | 0, high = cpu.bus.read(at + i * 8 + 4, 4) | 0;
+    if (low & PTE.P && ((low & 0x1e6) | (high & reservedHigh)) !== 0) return false;
+    words.push(low, high);
+  }
+  for (let i = 0; i < 4; i++) cpu.set64Halves(S.PDPTE + i * 8, words[2 * i]!, words[2 * i + 1]!);
+  return true;
+}

@@ -1,0 +1,419 @@
+/**
+ * Event delivery: interrupts, exceptions and software interrupts through the IDT (or the real-mode vector table), and
+ * what happens when that fails: double fault and shutdown.
+ *
+ * Room: `hw/sys/`; imports the processor, segments, stacks, tasks. SDM vol. 3A, "Interrupt and Exception Handling";
+ * vol. 2A, "INT n". The path through a 64-bit gate allocates nothing.
+ *
+ * @module
+ */
+import { type Cpu, FAULT, type Procedures, VECTOR } from "../cpu.ts";
+import { ATTENTION_INTERRUPT, EXIT_END, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
+import { storeStatusFlags } from "../flags.ts";
+import {
+  AR,
+  CR0,
+  EFER,
+  isCanonical,
+  isVirtual8086,
+  setSegment,
+  updateCodeAndStackMode,
+  updateTlbContext,
+} from "./mode.ts";
+import {
+  checkStackSegment,
+  Descriptor,
+  IMPLICIT,
+  isNull,
+  markAccessed,
+  readDescriptor,
+  selectorCode,
+  setCodeSegment,
+  setFromDescriptor,
+  setNull,
+  setRealSegment,
+} from "./segments.ts";
+import { Stack } from "./stack.ts";
+import { switchTask, taskSwitches } from "./task.ts";
+
+/** What kind of event is delivered: decides RF, the EXT bit, the gate's privilege check and what counts for #DF. */
+export type EventKind = "external" | "nmi" | "fault" | "trap" | "software" | "privilegedSoftware";
+
+/** Vectors whose exceptions push an error code: 8, 10 … 14, 17, 21. */
+const WITH_ERROR_CODE = (1 << 8) | (0x1f << 10) | (1 << 17) | (1 << 21);
+/** Contributory exceptions: 0, 10 … 13, 21. */
+const CONTRIBUTORY = 1 | (0xf << 10) | (1 << 21);
+/** Page faults: 14, 20. */
+const PAGE_FAULTS = (1 << 14) | (1 << 20);
+
+/** ACTIVITY value of a processor that had a triple fault. */
+export const ACTIVITY_SHUTDOWN = 2;
+
+const gateCode = new Descriptor(), gateStack = new Descriptor();
+const stack = new Stack();
+
+/**
+ * Delivers the fault in FAULTVECTOR and FAULTCODE; RIP is that of the faulting instruction.
+ */
+export function deliverFault(cpu: Cpu): void {
+  cpu.set32(S.PENDINGDB, 0);
+  deliverEvent(cpu, cpu.get32(S.FAULTVECTOR), "fault", cpu.get32(S.FAULTCODE) | 0);
+}
+
+/**
+ * Delivers an event. RIP is what the handler's frame shall hold. Faults on the way are combined as the SDM says; the third one
+ * shuts the processor down (ACTIVITY = 2). Never throws on account of the guest.
+ *
+ * @param errorCode Error code of a fault; −1 for none.
+ */
+export function deliverEvent(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): void {
+  const i32 = cpu.memory.i32, stepping = (cpu.base + S.STEPPING) >>> 2;
+  const was = i32[stepping]!;
+  i32[stepping] = 1;
+  try {
+    deliver(cpu, vector, kind, errorCode);
+  } catch (e) {
+    if (e !== FAULT) throw e;
+    deliverAnother(cpu, vector, kind);
+  }
+  i32[stepping] = was;
+  if (i32[(cpu.base + S.PENDINGDB) >>> 2]! & DR6_BT) deliverPendingDebug(cpu);
+}
+
+/** DR6.BT: the debug trap of a task switch. */
+const DR6_BT = 0x8000;
+
+/** Delivers the debug trap whose DR6 bits wait in PENDINGDB, if there are any. */
+export function deliverPendingDebug(cpu: Cpu): void {
+  const pending = cpu.get32(S.PENDINGDB);
+  if (pending === 0) return;
+  cpu.set32(S.PENDINGDB, 0);
+  cpu.set32(S.DR + 6 * 8, cpu.get32(S.DR + 6 * 8) | pending);
+  deliverEvent(cpu, VECTOR.DB, "trap", -1);
+}
+
+/** Delivering `vector` raised a fault: delivers that, or a double fault, or shuts down. */
+function deliverAnother(cpu: Cpu, vector: number, kind: EventKind): void {
+  let first = kind === "fault" || kind === "trap" ? vector : -1;
+  for (;;) {
+    let second = cpu.get32(S.FAULTVECTOR), code = cpu.get32(S.FAULTCODE) | 0;
+    const serious = isIn(second, CONTRIBUTORY) || isIn(second, PAGE_FAULTS);
+    if (first === VECTOR.DF && serious) {
+      cpu.set32(S.ACTIVITY, ACTIVITY_SHUTDOWN);
+      return;
+    }
+    if (
+      (isIn(first, CONTRIBUTORY) && isIn(second, CONTRIBUTORY)) || (isIn(first, PAGE_FAULTS) && serious)
+    ) {
+      second = VECTOR.DF;
+      code = 0;
+    }
+    first = second;
+    try {
+      deliver(cpu, second, "fault", code);
+      return;
+    } catch (e) {
+      if (e !== FAULT) throw e;
+    }
+  }
+}
+
+function isIn(vector: number, set: number): boolean {
+  return vector >= 0 && vector < 32 && ((set >>> vector) & 1) !== 0;
+}
+
+/** Delivers one event; raises what its delivery raises. */
+function deliver(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): void {
+  const i32 = cpu.memory.i32, at = cpu.base >>> 2;
+  let flags = cpu.rflags;
+  if (kind === "fault") {
+    // Not for an instruction breakpoint; the general-detect fault is told by DR6.BD.
+    if (vector !== VECTOR.DB || (i32[at + ((S.DR + 6 * 8) >>> 2)]! & 0x2000)) flags |= RFLAGS.RF;
+  } else if (kind === "software" || kind === "privilegedSoftware") flags &= ~RFLAGS.RF;
+  const hasCode = kind === "fault" && isIn(vector, WITH_ERROR_CODE);
+  const code = errorCode < 0 ? 0 : errorCode;
+
+  if (i32[at + (S.EFER >>> 2)]! & EFER.LMA) deliverLong(cpu, vector, kind, flags, hasCode, code);
+  else if (i32[at + (S.CR0 >>> 2)]! & CR0.PE) deliverProtected(cpu, vector, kind, flags, hasCode, code);
+  else deliverReal(cpu, vector, kind, flags);
+
+  // The event is delivered.
+  const blocking = at + (S.BLOCKING >>> 2);
+  i32[blocking] = (i32[blocking]! & ~3) | (kind === "nmi" ? 8 : 0);
+  i32[at + (S.ACTIVITY >>> 2)] = 0;
+  // Delivery clears TF: the instruction that caused it is not traced any further.
+  i32[at + (S.STEPFLAGS >>> 2)]! &= ~RFLAGS.TF;
+  if (vector === VECTOR.DB && kind !== "software") {
+    i32[at + ((S.DR + 7 * 8) >>> 2)]! &= ~0x2000;
+    i32[at + (S.DEBUGCTL >>> 2)] = 0;
+  }
+}
+
+// ---- IA-32e mode
+
+function deliverLong(
+  cpu: Cpu,
+  vector: number,
+  kind: EventKind,
+  flags: number,
+  hasCode: boolean,
+  code: number,
+): void {
+  const i32 = cpu.memory.i32, at = cpu.base >>> 2, access = cpu.access;
+  const ext = kind === "software" ? 0 : 1;
+  const idtCode = vector * 8 + 2 + ext;
+
+  // The gate.
+  if (vector * 16 + 15 > (i32[at + ((S.IDTR + 8) >>> 2)]! & 0xffff)) cpu.raise(VECTOR.GP, idtCode);
+  const idt = i32[at + (S.IDTR >>> 2)]!;
+  const gateLow = (idt + vector * 16) | 0;
+  const gateHigh = i32[at + (S.IDTR >>> 2) + 1]! + ((gateLow >>> 0) < (idt >>> 0) ? 1 : 0);
+  const word0 = access.read(gateLow, gateHigh, 8, IMPLICIT) | 0;
+  const word1 = access.high | 0;
+  const upperLow = (gateLow + 8) | 0;
+  const targetHigh = access.read(upperLow, gateHigh + ((upperLow >>> 0) < 8 ? 1 : 0), 4, IMPLICIT) | 0;
+  const type = (word1 >>> 8) & 0x1f;
+  if (type !== 0xe && type !== 0xf) cpu.raise(VECTOR.GP, idtCode);
+  const cpl = i32[at + (S.CPL >>> 2)]!;
+  if (kind === "software" && ((word1 >>> 13) & 3) < cpl) cpu.raise(VECTOR.GP, idtCode);
+  if ((word1 & 0x8000) === 0) cpu.raise(VECTOR.NP, idtCode);
+
+  // The code segment.
+  const selector = word0 >>> 16, cs = gateCode;
+  if (isNull(selector)) cpu.raise(VECTOR.GP, ext);
+  readDescriptor(cpu, selector, cs, VECTOR.GP, ext);
+  if (!cs.isCode || cs.dpl > cpl || !cs.isLong || cs.isBig) cpu.raise(VECTOR.GP, selectorCode(selector) | ext);
+  if (!cs.isPresent) cpu.raise(VECTOR.NP, selectorCode(selector) | ext);
+  const newCpl = cs.isConforming ? cpl : cs.dpl;
+
+  // The stack.
+  const ist = word1 & 7;
+  const rsp = at + ((S.GPR + 4 * 8) >>> 2);
+  const oldLow = i32[rsp]!, oldHigh = i32[rsp + 1]!;
+  let low = oldLow, high = oldHigh;
+  if (ist !== 0 || newCpl < cpl) {
+    const offset = ist !== 0 ? 28 + ist * 8 : 4 + newCpl * 8;
+    if (offset + 7 > (i32[at + (S.SEGLIMIT >>> 2) + SEG.TR]! >>> 0)) {
+      cpu.raise(VECTOR.TS, selectorCode(i32[at + (S.SEGSEL >>> 2) + SEG.TR]!) | ext);
+    }
+    const tss = i32[at + (S.SEGBASE >>> 2) + SEG.TR * 2]!;
+    const tssLow = (tss + offset) | 0;
+    const tssHigh = i32[at + (S.SEGBASE >>> 2) + SEG.TR * 2 + 1]! +
+      ((tssLow >>> 0) < (tss >>> 0) ? 1 : 0);
+    low = access.read(tssLow, tssHigh, 8, IMPLICIT) | 0;
+    high = access.high | 0;
+  }
+  low &= ~15;
+  const bytes = hasCode ? 48 : 40;
+  const frameLow = (low - bytes) | 0;
+  const frameHigh = (high - ((low >>> 0) < bytes ? 1 : 0)) | 0;
+  if (!isCanonical(cpu, frameHigh) || !isCanonical(cpu, high)) cpu.raise(VECTOR.SS, ext);
+  if (!isCanonical(cpu, targetHigh)) cpu.raise(VECTOR.GP, ext);
+  markAccessed(cpu, cs);
+
+  // The frame, gathered and written at once.
+  let f = at + (S.FRAME >>> 2);
+  if (hasCode) {
+    i32[f] = code;
+    i32[f + 1] = 0;
+    f += 2;
+  }
+  i32[f] = i32[at + (S.RIP >>> 2)]!;
+  i32[f + 1] = i32[at + (S.RIP >>> 2) + 1]!;
+  i32[f + 2] = i32[at + (S.SEGSEL >>> 2) + SEG.CS]!;
+  i32[f + 3] = 0;
+  i32[f + 4] = flags;
+  i32[f + 5] = 0;
+  i32[f + 6] = oldLow;
+  i32[f + 7] = oldHigh;
+  i32[f + 8] = i32[at + (S.SEGSEL >>> 2) + SEG.SS]!;
+  i32[f + 9] = 0;
+  access.writeBytes(frameLow, frameHigh, cpu.base + S.FRAME, bytes, newCpl < cpl ? IMPLICIT : 0);
+
+  // Nothing can fault any more.
+  i32[rsp] = frameLow;
+  i32[rsp + 1] = frameHigh;
+  i32[at + (S.RIP >>> 2)] = (word0 & 0xffff) | (word1 & 0xffff_0000);
+  i32[at + (S.RIP >>> 2) + 1] = targetHigh;
+  setCodeSegment(cpu, selector, cs, newCpl);
+  if (newCpl !== cpl) setNull(cpu, SEG.SS, newCpl);
+  let cleared = RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM;
+  if (type === 0xe) cleared |= RFLAGS.IF;
+  i32[at + (S.RFLAGS >>> 2)]! &= ~cleared;
+  i32[at + (S.CODEMODE >>> 2)] = 2;
+  i32[at + (S.STACKMODE >>> 2)] = 2;
+  updateTlbContext(cpu);
+}
+
+// ---- protected mode without IA-32e, virtual-8086 mode
+
+function deliverProtected(
+  cpu: Cpu,
+  vector: number,
+  kind: EventKind,
+  flags: number,
+  hasCode: boolean,
+  code: number,
+): void {
+  const access = cpu.access, ext = kind === "software" ? 0 : 1, idtCode = vector * 8 + 2 + ext;
+  if (vector * 8 + 7 > (cpu.get32(S.IDTR + 8) & 0xffff)) cpu.raise(VECTOR.GP, idtCode);
+  const word0 = access.read((cpu.get32(S.IDTR) + vector * 8) >>> 0, 0, 8, IMPLICIT) | 0;
+  const word1 = access.high | 0;
+  const type = (word1 >>> 8) & 0x1f;
+  const isTaskGate = type === 5;
+  if (!isTaskGate && (type & 0x16) !== 6) cpu.raise(VECTOR.GP, idtCode);
+  const cpl = cpu.get32(S.CPL);
+  if (kind === "software" && ((word1 >>> 13) & 3) < cpl) cpu.raise(VECTOR.GP, idtCode);
+  if ((word1 & 0x8000) === 0) cpu.raise(VECTOR.NP, idtCode);
+  const selector = word0 >>> 16;
+  if (isTaskGate) {
+    switchTask(cpu, selector, "gate", ext, flags, hasCode ? code : -1);
+    return;
+  }
+
+  const cs = gateCode;
+  if (isNull(selector)) cpu.raise(VECTOR.GP, ext);
+  readDescriptor(cpu, selector, cs, VECTOR.GP, ext);
+  if (!cs.isCode || cs.dpl > cpl) cpu.raise(VECTOR.GP, selectorCode(selector) | ext);
+  if (!cs.isPresent) cpu.raise(VECTOR.NP, selectorCode(selector) | ext);
+  const virtual = isVirtual8086(cpu);
+  const newCpl = cs.isConforming ? cpl : cs.dpl;
+  if (virtual && newCpl !== 0) cpu.raise(VECTOR.GP, selectorCode(selector) | ext);
+  const wide = (type & 8) !== 0, size = wide ? 4 : 2;
+  const target = wide ? ((word0 & 0xffff) | (word1 & 0xffff_0000)) >>> 0 : word0 & 0xffff;
+
+  const values: number[] = [];
+  const inner = newCpl < cpl;
+  let ssSelector = 0;
+  if (inner) {
+    ssSelector = readTssStack(cpu, newCpl, ext, gateStack, stack);
+    if (virtual) {
+      for (const seg of [SEG.GS, SEG.FS, SEG.DS, SEG.ES]) values.push(cpu.segSel(seg));
+    }
+    values.push(cpu.segSel(SEG.SS), cpu.get32(S.GPR + 4 * 8));
+  } else stack.setCurrent(cpu);
+  values.push(flags, cpu.segSel(SEG.CS), cpu.get32(S.RIP));
+  if (hasCode) values.push(code);
+  if (target > cs.limit) cpu.raise(VECTOR.GP, ext);
+  markAccessed(cpu, cs);
+  if (inner) markAccessed(cpu, gateStack);
+  stack.push(cpu, values, size, inner ? selectorCode(ssSelector) | ext : ext, inner ? IMPLICIT : 0);
+
+  const rflags = cpu.get32(S.RFLAGS);
+  let cleared = RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM;
+  if ((type & 1) === 0) cleared |= RFLAGS.IF;
+  cpu.set32(S.RFLAGS, rflags & ~cleared);
+  setCodeSegment(cpu, selector, cs, newCpl);
+  if (inner) setFromDescriptor(cpu, SEG.SS, ssSelector, gateStack);
+  if (virtual) { for (const seg of [SEG.GS, SEG.FS, SEG.DS, SEG.ES]) setNull(cpu, seg, 0); }
+  stack.commit(cpu);
+  cpu.set64Halves(S.RIP, target, 0);
+  updateCodeAndStackMode(cpu);
+  updateTlbContext(cpu);
+}
+
+/**
+ * The stack of privilege `cpl` in a 16- or 32-bit TSS: checks its segment into `d` and leaves it in `into`.
+ *
+ * @returns its selector.
+ */
+export function readTssStack(cpu: Cpu, cpl: number, ext: number, d: Descriptor, into: Stack): number {
+  const access = cpu.access;
+  const wide = (cpu.segAr(SEG.TR) & 8) !== 0;
+  const tss = cpu.get32(S.SEGBASE + SEG.TR * 8);
+  const offset = wide ? 4 + cpl * 8 : 2 + cpl * 4;
+  const tsCode = selectorCode(cpu.segSel(SEG.TR)) | ext;
+  if (offset + (wide ? 5 : 3) > cpu.segLimit(SEG.TR)) cpu.raise(VECTOR.TS, tsCode);
+  const pointer = access.read((tss + offset) >>> 0, 0, wide ? 4 : 2, IMPLICIT);
+  const selector = access.read((tss + offset + (wide ? 4 : 2)) >>> 0, 0, 2, IMPLICIT);
+  if (isNull(selector)) cpu.raise(VECTOR.TS, ext);
+  checkStackSegment(cpu, selector, cpl, d, VECTOR.TS, ext);
+  into.setDescriptor(d, pointer);
+  return selector;
+}
+
+// ---- real mode
+
+function deliverReal(cpu: Cpu, vector: number, kind: EventKind, flags: number): void {
+  if (vector * 4 + 3 > (cpu.get32(S.IDTR + 8) & 0xffff)) {
+    cpu.raise(VECTOR.GP, vector * 8 + 2 + (kind === "software" ? 0 : 1));
+  }
+  const entry = cpu.access.read((cpu.get32(S.IDTR) + vector * 4) >>> 0, 0, 4, IMPLICIT);
+  stack.setCurrent(cpu).push(cpu, [flags & 0xffff, cpu.segSel(SEG.CS), cpu.get32(S.RIP)], 2, 0, 0);
+  stack.commit(cpu);
+  cpu.set32(S.RFLAGS, cpu.get32(S.RFLAGS) & ~(RFLAGS.IF | RFLAGS.TF | RFLAGS.AC | RFLAGS.RF));
+  setRealSegment(cpu, SEG.CS, entry >>> 16);
+  cpu.set64Halves(S.RIP, entry & 0xffff, 0);
+  updateCodeAndStackMode(cpu);
+  updateTlbContext(cpu);
+}
+
+// ---- INT n, INT3, INTO, INT1
+
+/** Delivers a software event from inside an instruction. Its faults are the instruction's, unless a task switch has taken place. */
+function software(cpu: Cpu, vector: number, kind: "software" | "privilegedSoftware"): number {
+  const begun = taskSwitches();
+  try {
+    deliver(cpu, vector, kind, -1);
+  } catch (e) {
+    if (e !== FAULT || taskSwitches() === begun) throw e;
+    deliverFault(cpu);
+    return EXIT_END;
+  }
+  return afterTransfer(cpu);
+}
+
+/**
+ * EXIT_ code of a procedure after which the engine may go on, unless something asks to be looked at first: single-step, breakpoints,
+ * an interrupt that RFLAGS.IF now lets in, another attention, a processor that stopped.
+ */
+export function afterTransfer(cpu: Cpu): number {
+  const i32 = cpu.memory.i32, at = cpu.base >>> 2;
+  if (i32[at + (S.PENDINGDB >>> 2)]! & DR6_BT) {
+    deliverPendingDebug(cpu);
+    return EXIT_END;
+  }
+  const flags = i32[at + (S.RFLAGS >>> 2)]!;
+  let attention = i32[at + (S.ATTENTION >>> 2)]!;
+  if (!(flags & RFLAGS.IF)) attention &= ~ATTENTION_INTERRUPT;
+  return (attention | (flags & (RFLAGS.TF | RFLAGS.RF)) | i32[at + (S.ACTIVITY >>> 2)]!) === 0
+    ? EXIT_NONE
+    : EXIT_END;
+}
+
+/** #GP(0) for INT n in virtual-8086 mode with IOPL < 3. */
+function checkVirtual8086(cpu: Cpu): void {
+  const flags = cpu.get32(S.RFLAGS);
+  if ((flags & RFLAGS.VM) && (flags & RFLAGS.IOPL) !== RFLAGS.IOPL) cpu.raise(VECTOR.GP, 0);
+}
+
+/** Access rights of the flat segments that SYSCALL and friends load. */
+const FLAT_DATA = 0x3 | AR.S | AR.P | AR.DB | AR.G;
+
+/** Loads SS with a flat writable data segment of privilege `cpl`. */
+export function setFlatStack(cpu: Cpu, selector: number, cpl: number): void {
+  setSegment(cpu, SEG.SS, selector, 0, 0, -1, FLAT_DATA | (cpl << 5));
+}
+
+/** Loads RFLAGS as a whole. Bits that do not exist must be clear. */
+export function setRflags(cpu: Cpu, flags: number): void {
+  storeStatusFlags(cpu.memory.i32, cpu.base, flags);
+  cpu.set32(S.RFLAGS, (flags & ~0x8d5) | 2);
+}
+
+/** Procedures of this file. */
+export const eventProcedures: Procedures = {
+  /** (vector): INT n. */
+  int(cpu) {
+    checkVirtual8086(cpu);
+    return software(cpu, cpu.argLow(0), "software");
+  },
+  /** INT3 and INTO, which do not look at IOPL: (vector). */
+  intFixed(cpu) {
+    return software(cpu, cpu.argLow(0), "software");
+  },
+  /** INT1. */
+  int1(cpu) {
+    return software(cpu, VECTOR.DB, "privilegedSoftware");
+  },
+};

@@ -1,0 +1,257 @@
+/**
+ * The fast TLB: direct-mapped tables in the processor's block that engines probe with one compare (layout in state.ts).
+ *
+ * An entry grants one kind of access from one context, so that permission and page are one comparison. There are five
+ * contexts (see {@link fastContext}); data tables of the last two stay empty on purpose. What stands here may only be what the
+ * modelled TLB (tlb.ts) could hold; entries carry no PCID, so that a change of PCID empties the tables.
+ *
+ * Flushes are as cheap as what was filled: the indices of used entries are kept in a list. Entries that come from large pages
+ * are remembered by region, so that INVLPG looks for other pieces of a large page only where there are any.
+ *
+ * Room: `hw/`; imports state.ts, paging.ts (control-register bits), and cpu.ts by its type.
+ *
+ * @module
+ */
+import type { Cpu } from "./cpu.ts";
+import { CR0_AM, CR4_SMAP } from "./paging.ts";
+import {
+  FTLB_CONTEXT_BYTES,
+  FTLB_CONTEXTS,
+  FTLB_EMPTY,
+  FTLB_ENTRIES,
+  FTLB_ENTRY_BYTES,
+  FTLB_FETCH,
+  FTLB_READ,
+  FTLB_TABLE_BYTES,
+  FTLB_WRITE,
+  RAM_BASE,
+  RFLAGS,
+  S,
+} from "./state.ts";
+
+/** Contexts, in the order of the block. */
+export const CONTEXT = {
+  SUPERVISOR: 0,
+  USER: 1,
+  /** Supervisor under SMAP with AC = 0: user pages are out of reach. */
+  SUPERVISOR_SMAP: 2,
+  /** Supervisor while data accesses must be looked at (data breakpoints). */
+  SUPERVISOR_CHECKED: 3,
+  /** User while data accesses must be looked at (alignment checks, data breakpoints). */
+  USER_CHECKED: 4,
+} as const;
+
+const TABLES = FTLB_CONTEXTS * 3;
+const ENTRIES = TABLES * FTLB_ENTRIES;
+/** Slots of the filters of large-page regions. */
+const REGION_FILTER = 256;
+
+/** Whether DR7 enables a breakpoint on data (R/W field 01 or 11 with its L or G bit). */
+export function dataBreakpoints(dr7: number): boolean {
+  if ((dr7 & 0xff) === 0) return false;
+  for (let i = 0; i < 4; i++) {
+    if ((dr7 >>> (2 * i)) & 3 && (dr7 >>> (16 + 4 * i)) & 1) return true;
+  }
+  return false;
+}
+
+/** Whether alignment of explicit data accesses is checked (SDM vol. 3A, "Alignment Check Exception"): CPL = 3, CR0.AM, RFLAGS.AC. */
+export function alignmentChecked(cpu: Cpu): boolean {
+  return cpu.get32(S.CPL) === 3 && (cpu.get32(S.RFLAGS) & RFLAGS.AC) !== 0 && (cpu.get32(S.CR0) & CR0_AM) !== 0;
+}
+
+/** Number of the fast TLB context that explicit accesses of the current state use. */
+export function fastContext(cpu: Cpu): number {
+  const checked = dataBreakpoints(cpu.get32(S.DR + 56));
+  if (cpu.get32(S.CPL) === 3) return checked || alignmentChecked(cpu) ? CONTEXT.USER_CHECKED : CONTEXT.USER;
+  if (checked) return CONTEXT.SUPERVISOR_CHECKED;
+  return cpu.get32(S.CR4) & CR4_SMAP && !(cpu.get32(S.RFLAGS) & RFLAGS.AC)
+    ? CONTEXT.SUPERVISOR_SMAP
+    : CONTEXT.SUPERVISOR;
+}
+
+/** Host address of {@link fastContext}: the value of S.TLBCTX. `updateMode` (sys/mode.ts) stores it after every change that matters. */
+export function fastContextAddress(cpu: Cpu): number {
+  return cpu.base + S.TLB + fastContext(cpu) * FTLB_CONTEXT_BYTES;
+}
+
+/** The fast TLB of one processor. */
+export class FastTlb {
+  readonly #i32: Int32Array;
+  /** Word index of the first entry. */
+  readonly #first: number;
+  /** Numbers of entries that may be in use, each once. */
+  readonly #list = new Int32Array(ENTRIES);
+  #listed = 0;
+  /** By entry: 0 not in the list, else 1; +2 when global; +4/+8/+16 for a piece of a 2-MiB, 4-MiB, 1-GiB page. */
+  readonly #state = new Uint8Array(ENTRIES);
+  /** By size class and hashed region: pieces of a large page of this region may be here. */
+  readonly #regions = new Uint8Array(3 * REGION_FILTER);
+  #anyLarge = false;
+  /** The one fetch entry of modes in which translations are counted or checked, or −1. */
+  #onlyFetch = -1;
+
+  constructor(cpu: Cpu) {
+    this.#i32 = cpu.memory.i32;
+    this.#first = (cpu.base + S.TLB) >>> 2;
+    this.#i32.fill(FTLB_EMPTY | 0, this.#first, this.#first + (ENTRIES * FTLB_ENTRY_BYTES) / 4);
+  }
+
+  /**
+   * Puts an entry in a table.
+   *
+   * @param context Host address of the context.
+   * @param table FTLB_READ, FTLB_WRITE or FTLB_FETCH.
+   * @param value What stands at +8 of the entry.
+   * @param shift log2 of the size of the page that the translation comes from.
+   */
+  fill(
+    context: number,
+    table: number,
+    low: number,
+    high: number,
+    value: number,
+    shift: number,
+    global: boolean,
+  ): void {
+    const i = (context + table + ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    const i32 = this.#i32;
+    i32[i] = low & ~0xfff;
+    i32[i + 1] = high;
+    i32[i + 2] = value;
+    const n = (i - this.#first) >>> 2;
+    if (this.#state[n] === 0) this.#list[this.#listed++] = n;
+    let state = global ? 3 : 1;
+    if (shift !== 12) {
+      const size = sizeClass(shift);
+      state |= 4 << size;
+      this.#regions[size * REGION_FILTER + regionHash(low, high, shift)] = 1;
+      this.#anyLarge = true;
+    }
+    this.#state[n] = state;
+  }
+
+  /** As {@link fill} of a fetch table, keeping at most one fetch entry in all: the smallest that an engine can run with. */
+  fillOnlyFetch(context: number, low: number, high: number, value: number, shift: number, global: boolean): void {
+    this.dropFetch();
+    this.fill(context, FTLB_FETCH, low, high, value, shift, global);
+    const i = (context + FTLB_FETCH + ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    this.#onlyFetch = (i - this.#first) >>> 2;
+  }
+
+  /** Empties what {@link fillOnlyFetch} filled. */
+  dropFetch(): void {
+    if (this.#onlyFetch >= 0) this.#clear(this.#onlyFetch);
+    this.#onlyFetch = -1;
+  }
+
+  /** Empties all tables. */
+  flush(): void {
+    const list = this.#list, state = this.#state, i32 = this.#i32, first = this.#first;
+    for (let k = 0; k < this.#listed; k++) {
+      const n = list[k]!;
+      const i = first + n * 4;
+      i32[i] = FTLB_EMPTY | 0;
+      i32[i + 1] = FTLB_EMPTY | 0;
+      state[n] = 0;
+    }
+    this.#listed = 0;
+    this.#onlyFetch = -1;
+    if (this.#anyLarge) {
+      this.#regions.fill(0);
+      this.#anyLarge = false;
+    }
+  }
+
+  /** Drops all entries but those of global pages. */
+  flushNonGlobal(): void {
+    const list = this.#list, state = this.#state, i32 = this.#i32, first = this.#first;
+    let kept = 0;
+    for (let k = 0; k < this.#listed; k++) {
+      const n = list[k]!;
+      if (state[n]! & 2) {
+        list[kept++] = n;
+        continue;
+      }
+      const i = first + n * 4;
+      i32[i] = FTLB_EMPTY | 0;
+      i32[i + 1] = FTLB_EMPTY | 0;
+      state[n] = 0;
+    }
+    this.#listed = kept;
+    if (kept === 0 && this.#anyLarge) {
+      this.#regions.fill(0);
+      this.#anyLarge = false;
+    }
+  }
+
+  /** Drops every entry of the page of any size that holds the linear address. */
+  flushPage(low: number, high: number): void {
+    const i32 = this.#i32;
+    const page = low & ~0xfff, top = high | 0;
+    let i = this.#first + ((low >>> 12) & (FTLB_ENTRIES - 1)) * 4;
+    for (let table = 0; table < TABLES; table++, i += FTLB_TABLE_BYTES >>> 2) {
+      if (i32[i] === page && i32[i + 1] === top) {
+        i32[i] = FTLB_EMPTY | 0;
+        i32[i + 1] = FTLB_EMPTY | 0;
+      }
+    }
+    if (this.#anyLarge) this.#flushRegions(low, high);
+  }
+
+  /** Drops write entries of a physical page: decoded code has come to stand in it. */
+  dropWrite(physicalPage: number): void {
+    const i32 = this.#i32, host = (RAM_BASE + physicalPage) | 0;
+    for (let k = 0; k < this.#listed; k++) {
+      const n = this.#list[k]!;
+      if (((n / FTLB_ENTRIES) | 0) % 3 !== FTLB_WRITE / FTLB_TABLE_BYTES) continue;
+      const i = this.#first + n * 4;
+      if (((i32[i]! + i32[i + 2]!) | 0) === host && (i32[i]! & 0xfff) === 0) this.#clear(n);
+    }
+  }
+
+  /** How many entries are in use in a table of a context number; for tests and the inspector. */
+  count(context: number, table: typeof FTLB_READ | typeof FTLB_WRITE | typeof FTLB_FETCH): number {
+    let used = 0;
+    const from = this.#first + (context * FTLB_CONTEXT_BYTES + table) / 4;
+    for (let e = 0; e < FTLB_ENTRIES; e++) {
+      if ((this.#i32[from + e * 4]! & 0xfff) === 0) used++;
+    }
+    return used;
+  }
+
+  #clear(n: number): void {
+    const i = this.#first + n * 4;
+    this.#i32[i] = FTLB_EMPTY | 0;
+    this.#i32[i + 1] = FTLB_EMPTY | 0;
+  }
+
+  /** Drops the pieces of large pages that hold the address, if their region was ever filled. */
+  #flushRegions(low: number, high: number): void {
+    for (let size = 0; size < 3; size++) {
+      const shift = size === 0 ? 21 : size === 1 ? 22 : 30;
+      if (this.#regions[size * REGION_FILTER + regionHash(low, high, shift)] === 0) continue;
+      const i32 = this.#i32, mask = -1 << shift;
+      for (let k = 0; k < this.#listed; k++) {
+        const n = this.#list[k]!;
+        if (!(this.#state[n]! & (4 << size))) continue;
+        const i = this.#first + n * 4;
+        if (((i32[i]! ^ low) & mask) === 0 && i32[i + 1] === (high | 0)) this.#clear(n);
+      }
+    }
+  }
+}
+
+function sizeClass(shift: number): number {
+  return shift === 21 ? 0 : shift === 22 ? 1 : 2;
+}
+
+function regionHash(low: number, high: number, shift: number): number {
+  const region = (low >>> shift) | (high << (32 - shift));
+  return (region ^ (region >>> 8)) & (REGION_FILTER - 1);
+}
+
+/** Drops the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */
+export function dropWrite(cpus: Iterable<Cpu>, physicalPage: number): void {
+  for (const cpu of cpus) cpu.access.tlb.fast.dropWrite(physicalPage);
+}

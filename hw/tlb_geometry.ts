@@ -1,0 +1,297 @@
+/**
+ * A TLB with the sets and ways of a named processor: first-level TLBs for instructions and data, a shared second level, and
+ * paging-structure caches; replacement is least-recently-used everywhere, so that a run repeats exactly.
+ *
+ * Sizes come from Intel's optimisation manual and CPUID leaf 2 as collected in the project's notes on paging costs; those of
+ * the paging-structure caches from measurements (van Schaik et al., "Reverse engineering hardware page table caches", 2017).
+ * Deviation: real replacement is an approximation of LRU that differs by model; threads don't share here.
+ *
+ * A page whose size a first-level TLB has no place for is kept there in pieces of the largest size that it has; INVLPG removes
+ * all pieces of the page.
+ *
+ * Room: `hw/`; imports tlb_rules.ts, and cpu.ts by its type.
+ *
+ * @module
+ */
+import type { Cpu } from "./cpu.ts";
+import {
+  sameRegion,
+  type Selection,
+  selectsEntry,
+  selectsStructure,
+  type StructureEntry,
+  structureShift,
+  type TlbEntry,
+  type TlbStore,
+} from "./tlb_rules.ts";
+
+/** One set-associative array. */
+export interface TlbArrayShape {
+  readonly entries: number;
+  /** Equal to `entries` when fully associative. */
+  readonly ways: number;
+  /** log2 of the page sizes that it holds: 12, 21 (and 22, 4-MiB pages), 30. */
+  readonly shifts: readonly number[];
+}
+
+/** The translation caches of a processor. */
+export interface TlbGeometry {
+  readonly name: string;
+  readonly instruction: readonly TlbArrayShape[];
+  readonly data: readonly TlbArrayShape[];
+  /** Second level, for both; a page of a size that no array has is not kept. */
+  readonly second: readonly TlbArrayShape[];
+  /** Entries of the paging-structure caches: PDE cache, PDPTE cache, PML4E cache, PML5E cache; 0 for none. */
+  readonly structures: readonly [pde: number, pdpte: number, pml4e: number, pml5e: number];
+}
+
+const SMALL = [12], LARGE = [21, 22], HUGE = [30];
+
+function array(entries: number, ways: number, shifts: readonly number[]): TlbArrayShape {
+  return { entries, ways, shifts };
+}
+
+/** The geometries by name; the CPU models of cpuid.ts have theirs under their own names. */
+export const GEOMETRIES: Readonly<Record<string, TlbGeometry>> = {
+  penryn: {
+    name: "penryn",
+    instruction: [array(128, 4, SMALL), array(8, 4, LARGE)],
+    data: [array(16, 4, SMALL), array(16, 4, LARGE)],
+    second: [array(256, 4, SMALL), array(32, 4, LARGE)],
+    structures: [32, 4, 1, 0],
+  },
+  nehalem: {
+    name: "nehalem",
+    instruction: [array(64, 4, SMALL), array(7, 7, LARGE)],
+    data: [array(64, 4, SMALL), array(32, 4, LARGE)],
+    second: [array(512, 4, SMALL)],
+    structures: [32, 4, 1, 0],
+  },
+  haswell: {
+    name: "haswell",
+    instruction: [array(128, 4, SMALL), array(8, 8, LARGE)],
+    data: [array(64, 4, SMALL), array(32, 4, LARGE), array(4, 4, HUGE)],
+    second: [array(1024, 8, [...SMALL, ...LARGE])],
+    structures: [32, 4, 2, 0],
+  },
+  broadwell: {
+    name: "broadwell",
+    instruction: [array(128, 4, SMALL), array(8, 8, LARGE)],
+    data: [array(64, 4, SMALL), array(32, 4, LARGE), array(4, 4, HUGE)],
+    second: [array(1536, 6, [...SMALL, ...LARGE]), array(16, 4, HUGE)],
+    structures: [32, 4, 2, 0],
+  },
+  skylake: {
+    name: "skylake",
+    instruction: [array(128, 8, SMALL), array(8, 8, LARGE)],
+    data: [array(64, 4, SMALL), array(32, 4, LARGE), array(4, 4, HUGE)],
+    second: [array(1536, 12, [...SMALL, ...LARGE]), array(16, 4, HUGE)],
+    structures: [32, 4, 2, 0],
+  },
+  icelake: {
+    name: "icelake",
+    instruction: [array(128, 8, SMALL), array(8, 8, LARGE)],
+    data: [array(64, 4, SMALL), array(32, 4, LARGE), array(8, 8, HUGE)],
+    second: [array(1024, 8, [...SMALL, ...LARGE]), array(1024, 8, [...SMALL, ...HUGE])],
+    structures: [32, 4, 2, 1],
+  },
+  none: {
+    name: "none",
+    instruction: [],
+    data: [],
+    second: [],
+    structures: [0, 0, 0, 0],
+  },
+};
+
+/** A set-associative array of entries with exact LRU. */
+class LruArray {
+  readonly shifts: readonly number[];
+  readonly #sets: number;
+  readonly #ways: number;
+  readonly #slots: (TlbEntry | undefined)[];
+  readonly #used: Float64Array;
+  #clock = 0;
+
+  constructor(shape: TlbArrayShape) {
+    this.shifts = shape.shifts;
+    this.#ways = shape.ways;
+    this.#sets = Math.floor(shape.entries / shape.ways);
+    this.#slots = Array.from({ length: this.#sets * this.#ways }, () => undefined);
+    this.#used = new Float64Array(this.#sets * this.#ways);
+  }
+
+  find(low: number, high: number, pcid: number): TlbEntry | undefined {
+    for (const shift of this.shifts) {
+      const from = this.#set(low, high, shift);
+      for (let i = from; i < from + this.#ways; i++) {
+        const e = this.#slots[i];
+        if (
+          e !== undefined && e.shift === shift && sameRegion(low, high, e.low, e.high, shift) &&
+          (e.global || e.pcid === pcid)
+        ) {
+          this.#used[i] = ++this.#clock;
+          return e;
+        }
+      }
+    }
+    return undefined;
+  }
+
+  insert(entry: TlbEntry): void {
+    const from = this.#set(entry.low, entry.high, entry.shift);
+    let victim = from;
+    for (let i = from; i < from + this.#ways; i++) {
+      const e = this.#slots[i];
+      if (
+        e === undefined ||
+        (e.shift === entry.shift && sameRegion(entry.low, entry.high, e.low, e.high, e.shift) &&
+          (e.global || entry.global || e.pcid === entry.pcid))
+      ) {
+        victim = i;
+        break;
+      }
+      if (this.#used[i]! < this.#used[victim]!) victim = i;
+    }
+    this.#slots[victim] = entry;
+    this.#used[victim] = ++this.#clock;
+  }
+
+  drop(selection: Selection, dropped: Set<TlbEntry>): void {
+    for (let i = 0; i < this.#slots.length; i++) {
+      const e = this.#slots[i];
+      if (e === undefined || !selectsEntry(selection, e)) continue;
+      this.#slots[i] = undefined;
+      this.#used[i] = 0;
+      dropped.add(e);
+    }
+  }
+
+  entries(): TlbEntry[] {
+    return this.#slots.filter((e) => e !== undefined);
+  }
+
+  #set(low: number, high: number, shift: number): number {
+    if (this.#sets === 1) return 0;
+    const page = (high >>> 0) * 2 ** (32 - shift) + ((low >>> 0) >>> shift);
+    return (page % this.#sets) * this.#ways;
+  }
+}
+
+/** The modelled TLB of the `geometry` choice. Every access goes through it: nothing bypasses it. */
+export class GeometryStore implements TlbStore {
+  readonly bypass = false;
+  readonly geometry: TlbGeometry;
+  readonly #cpu: Cpu;
+  readonly #instruction: readonly LruArray[];
+  readonly #data: readonly LruArray[];
+  readonly #second: readonly LruArray[];
+  /** By level that the entries lead to (1 … 4): most recently used first. */
+  readonly #structures: StructureEntry[][] = [[], [], [], [], []];
+
+  constructor(cpu: Cpu, geometry: TlbGeometry) {
+    this.#cpu = cpu;
+    this.geometry = geometry;
+    this.#instruction = geometry.instruction.map((shape) => new LruArray(shape));
+    this.#data = geometry.data.map((shape) => new LruArray(shape));
+    this.#second = geometry.second.map((shape) => new LruArray(shape));
+  }
+
+  find(low: number, high: number, pcid: number, fetch: boolean): TlbEntry | undefined {
+    const first = fetch ? this.#instruction : this.#data;
+    for (const arrays of first) {
+      const found = arrays.find(low, high, pcid);
+      if (found !== undefined) {
+        this.#cpu.counters.firstLevelHits++;
+        return found;
+      }
+    }
+    for (const arrays of this.#second) {
+      const found = arrays.find(low, high, pcid);
+      if (found !== undefined) {
+        this.#cpu.counters.secondLevelHits++;
+        insertFirst(first, found, low);
+        return found;
+      }
+    }
+    return undefined;
+  }
+
+  insert(entry: TlbEntry, fetch: boolean, at = entry.low): void {
+    insertFirst(fetch ? this.#instruction : this.#data, entry, at);
+    for (const arrays of this.#second) {
+      if (arrays.shifts.includes(entry.shift)) {
+        arrays.insert(entry);
+        return;
+      }
+    }
+  }
+
+  findStructure(low: number, high: number, pcid: number): StructureEntry | undefined {
+    for (let level = 1; level <= 4; level++) {
+      const list = this.#structures[level]!;
+      const i = list.findIndex((e) =>
+        e.pcid === pcid && sameRegion(low, high, e.low, e.high, structureShift(level))
+      );
+      if (i < 0) continue;
+      const found = list[i]!;
+      if (i > 0) {
+        list.copyWithin(1, 0, i);
+        list[0] = found;
+      }
+      return found;
+    }
+    return undefined;
+  }
+
+  insertStructure(entry: StructureEntry): void {
+    const list = this.#structures[entry.level]!;
+    const most = this.geometry.structures[entry.level - 1]!;
+    const same = list.findIndex((e) =>
+      e.pcid === entry.pcid && sameRegion(entry.low, entry.high, e.low, e.high, structureShift(e.level))
+    );
+    if (same >= 0) list.splice(same, 1);
+    list.unshift(entry);
+    if (list.length > most) list.length = most;
+  }
+
+  drop(selection: Selection): number {
+    const dropped = new Set<TlbEntry>();
+    for (const arrays of [...this.#instruction, ...this.#data, ...this.#second]) arrays.drop(selection, dropped);
+    this.#structures.forEach((list, level) => {
+      this.#structures[level] = list.filter((e) => !selectsStructure(selection, e));
+    });
+    return dropped.size;
+  }
+
+  entries(): readonly TlbEntry[] {
+    return [
+      ...new Set([...this.#instruction, ...this.#data, ...this.#second].flatMap((arrays) => arrays.entries())),
+    ];
+  }
+
+  structures(): readonly StructureEntry[] {
+    return this.#structures.flat();
+  }
+}
+
+/** Puts an entry, or the piece of it that holds the linear address with low half `low`, in the array for its size. */
+function insertFirst(arrays: readonly LruArray[], entry: TlbEntry, low: number): void {
+  let best: LruArray | undefined, bestShift = 0;
+  for (const candidate of arrays) {
+    for (const shift of candidate.shifts) {
+      if (shift <= entry.shift && shift > bestShift) {
+        best = candidate;
+        bestShift = shift;
+      }
+    }
+  }
+  if (best === undefined) return;
+  best.insert(bestShift === entry.shift ? entry : piece(entry, low, bestShift));
+}
+
+/** The piece of size 2^shift of a larger page. */
+function piece(entry: TlbEntry, low: number, shift: number): TlbEntry {
+  const start = low & (-1 << shift);
+  return { ...entry, low: start, base: entry.base + ((start - entry.low) >>> 0), shift };
+}

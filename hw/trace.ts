@@ -1,0 +1,227 @@
+/**
+ * Trace events: typed, and free of cost while nobody listens.
+ *
+ * Room: leaf of `hw/`; imports nothing. Whoever has something to tell tests one bit before it builds the event:
+ *
+ *     if (cpu.trace.wants & TRACE.walk) cpu.trace.emit({ kind: "walk", … });
+ *
+ * An event says what happened, on which processor and when (instructions retired, as `cpu.now()`); it never
+ * changes what happens. Listeners run in the order in which they were added.
+ *
+ * @module
+ */
+
+/** One bit for each kind of event, for {@link Trace.wants}. */
+export const TRACE = {
+  walk: 1,
+  reference: 2,
+  fill: 4,
+  invalidate: 8,
+  fault: 16,
+  exception: 32,
+  interrupt: 64,
+  exit: 128,
+  instruction: 256,
+  mmio: 512,
+  port: 1024,
+  machine: 2048,
+  stale: 4096,
+} as const;
+
+/** The kinds of event. */
+export type TraceKind = keyof typeof TRACE;
+
+/** What every event carries. */
+export interface TraceBase {
+  /** Processor number. */
+  readonly cpu: number;
+  /** Instructions retired when it happened. */
+  readonly time: number;
+}
+
+/** How memory was accessed. */
+export type AccessKind = "read" | "write" | "fetch";
+
+/** A page walk ended. */
+export interface WalkEvent extends TraceBase {
+  readonly kind: "walk";
+  readonly linear: bigint;
+  readonly access: AccessKind;
+  readonly user: boolean;
+  /** Level of the first entry read (5 … 1), lower than the root's when a paging-structure cache helped. */
+  readonly startLevel: number;
+  /** Entries read. */
+  readonly references: number;
+  /** Page-fault error code, or −1 when the walk found a translation that allows the access. */
+  readonly errorCode: number;
+  /** Physical address of the 4-KiB page, when found. */
+  readonly physical: number;
+  /** Bytes in the page that was found, large pages whole. */
+  readonly pageBytes: number;
+}
+
+/** A walk read one paging-structure entry. */
+export interface ReferenceEvent extends TraceBase {
+  readonly kind: "reference";
+  /** 1 = page table … 5 = PML5 table. */
+  readonly level: number;
+  /** Physical address of the entry. */
+  readonly physical: number;
+  /** The entry as read. */
+  readonly value: bigint;
+}
+
+/** A translation was put in the modelled TLB. */
+export interface FillEvent extends TraceBase {
+  readonly kind: "fill";
+  readonly linear: bigint;
+  readonly physical: number;
+  readonly pageBytes: number;
+  readonly pcid: number;
+  readonly global: boolean;
+  readonly writable: boolean;
+  readonly user: boolean;
+  readonly executable: boolean;
+}
+
+/** An operation invalidated translations. */
+export interface InvalidateEvent extends TraceBase {
+  readonly kind: "invalidate";
+  /** The operation: a name of `INVALIDATION_RULES` (tlb_rules.ts). */
+  readonly operation: string;
+  /** Linear address, for operations on one page. */
+  readonly linear?: bigint;
+  readonly pcid?: number;
+  /** Translations that were removed from the modelled TLB. */
+  readonly dropped: number;
+}
+
+/** A page fault was raised. */
+export interface FaultEvent extends TraceBase {
+  readonly kind: "fault";
+  readonly linear: bigint;
+  readonly errorCode: number;
+  readonly rip: bigint;
+  /** True when a cached translation, not the tables, refused the access. */
+  readonly cached: boolean;
+}
+
+/** An exception is delivered. */
+export interface ExceptionEvent extends TraceBase {
+  readonly kind: "exception";
+  readonly vector: number;
+  /** −1 for none. */
+  readonly errorCode: number;
+  readonly rip: bigint;
+}
+
+/** An interrupt is delivered. */
+export interface InterruptEvent extends TraceBase {
+  readonly kind: "interrupt";
+  readonly vector: number;
+  readonly source: "external" | "nmi" | "software";
+  readonly rip: bigint;
+}
+
+/** An engine stopped. */
+export interface ExitEvent extends TraceBase {
+  readonly kind: "exit";
+  /** An EXIT_ code of state.ts. */
+  readonly code: number;
+  readonly rip: bigint;
+}
+
+/** An instruction is about to be executed (single-stepped runs only). */
+export interface InstructionEvent extends TraceBase {
+  readonly kind: "instruction";
+  readonly rip: bigint;
+}
+
+/** A memory access reached a device, or nothing. */
+export interface MmioEvent extends TraceBase {
+  readonly kind: "mmio";
+  readonly physical: number;
+  readonly bytes: number;
+  readonly write: boolean;
+  readonly value: number;
+}
+
+/** A port was accessed. */
+export interface PortEvent extends TraceBase {
+  readonly kind: "port";
+  readonly port: number;
+  readonly bytes: number;
+  readonly write: boolean;
+  readonly value: number;
+}
+
+/** Something happened to the machine or a processor as a whole. */
+export interface MachineEvent extends TraceBase {
+  readonly kind: "machine";
+  /** For example "triple fault", "init", "sipi", "debug exit". */
+  readonly what: string;
+}
+
+/** The translation sanitizer saw a translation used that the tables no longer grant; details come from the sanitizer itself. */
+export interface StaleEvent extends TraceBase {
+  readonly kind: "stale";
+  readonly linear: bigint;
+  readonly access: AccessKind;
+  /** Physical address of the 4-KiB page that the cached translation gave. */
+  readonly physical: number;
+  readonly rip: bigint;
+}
+
+/** Any event. */
+export type TraceEvent =
+  | WalkEvent
+  | ReferenceEvent
+  | FillEvent
+  | InvalidateEvent
+  | FaultEvent
+  | ExceptionEvent
+  | InterruptEvent
+  | ExitEvent
+  | InstructionEvent
+  | MmioEvent
+  | PortEvent
+  | MachineEvent
+  | StaleEvent;
+
+/** The event of one kind. */
+export type EventOf<K extends TraceKind> = Extract<TraceEvent, { readonly kind: K }>;
+
+interface Listening {
+  readonly kinds: number;
+  readonly listener: (event: TraceEvent) => void;
+}
+
+/** Where events go: one per machine. */
+export class Trace {
+  /** Bits ({@link TRACE}) of the kinds that somebody listens to. */
+  wants = 0;
+  #listening: readonly Listening[] = [];
+
+  /** Calls `listener` for each event of the given kinds; returns what ends that. */
+  on<K extends TraceKind>(kinds: readonly K[], listener: (event: EventOf<K>) => void): () => void {
+    let bits = 0;
+    for (const kind of kinds) bits |= TRACE[kind];
+    const entry: Listening = { kinds: bits, listener: listener as (event: TraceEvent) => void };
+    this.#listening = [...this.#listening, entry];
+    this.#recount();
+    return () => {
+      this.#listening = this.#listening.filter((other) => other !== entry);
+      this.#recount();
+    };
+  }
+
+  /** Tells the listeners. Test {@link wants} first. */
+  emit(event: TraceEvent): void {
+    const bit = TRACE[event.kind];
+    for (const { kinds, listener } of this.#listening) if (kinds & bit) listener(event);
+  }
+
+  #recount(): void {
+    this.wants = this.#listening.reduce((bits, { kinds }) => bits | kinds, 0);
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * The console: the first serial port, polled (`sys/dev/serial/sio`, the part that panics can use).
+ *
+ * Room: `kernel/platform/pc64/`; imports the gate's processor only.
+ *
+ * @module
+ */
+import type { Exec, GateCpu } from "../../../hw/gates.ts";
+
+/** First port of COM1. */
+const COM1 = 0x3f8;
+/** Line status: transmitter holding register empty. */
+const LSR_THRE = 0x20;
+/** Polls for a free transmitter before a byte is sent anyway: a kernel loop has a bound. */
+const POLLS_MAX = 1000;
+
+/** Sets the port to 115200 8N1 without interrupts. */
+export function* cninit(cpu: GateCpu): Exec<void> {
+  const settings = [[1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [2, 0x07], [4, 0x03]] as const;
+  for (const [register, value] of settings) yield* cpu.outb(COM1 + register, value);
+}
+
+/** Sends one byte. */
+export function* cnputc(cpu: GateCpu, byte: number): Exec<void> {
+  for (let i = 0; i < POLLS_MAX; i++) {
+    if ((yield* cpu.inb(COM1 + 5)) & LSR_THRE) break;
+  }
+  yield* cpu.outb(COM1, byte);
+}
+
+/** Sends bytes as they are. */
+export function* cnwrite(cpu: GateCpu, bytes: Uint8Array): Exec<void> {
+  for (const byte of bytes) yield* cnputc(cpu, byte);
+}
+
+const encoder = new TextEncoder();
+
+/** Prints a text, lines ending as a terminal wants them. */
+export function* kprint(cpu: GateCpu, text: string): Exec<void> {
+  yield* cnwrite(cpu, encoder.encode(text.replaceAll("\n", "\r\n")));
+}
