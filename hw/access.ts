@@ -409,7 +409,9 @@ export class Access {
     if (how & HOW.IMPLICIT) {
       if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP) access |= ACCESS.SMAP;
     } else if (i32[(s + S.CPL) >>> 2] === 3) access |= ACCESS.USER;
-    else if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP && !(i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC)) access |= ACCESS.SMAP;
+    else if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP && !(i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC)) {
+      access |= ACCESS.SMAP;
+    }
     const translator = this.translator;
     const code = translator.translate(linLow, linHigh, access);
     if (code >= 0) {

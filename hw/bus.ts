@@ -113,7 +113,9 @@ export class Bus {
 
   /** Page flags of the page that holds `physical`; 0 outside RAM. */
   pageFlags(physical: number): number {
-    return physical < this.memory.ramBytes ? this.memory.u8[PAGE_FLAGS_BASE + Math.floor(physical / 4096)]! : 0;
+    return physical < this.memory.ramBytes
+      ? this.memory.u8[PAGE_FLAGS_BASE + Math.floor(physical / 4096)]!
+      : 0;
   }
   /** Sets flags of the pages of [physical, physical + bytes) that are RAM, and tells {@link mapChanged}. */
   setPageFlags(physical: number, bytes: number, flags: number): void {
@@ -156,7 +158,8 @@ export class Bus {
   /** True where a store is an ordinary store into RAM and nobody wants to know about it. */
   isPlainWritable(address: number): boolean {
     return address < this.memory.ramBytes &&
-      (this.memory.u8[PAGE_FLAGS_BASE + (address >>> 12)]! & (PAGE_RAM | PAGE_ROM | PAGE_CODE | PAGE_WATCH)) ===
+      (this.memory.u8[PAGE_FLAGS_BASE + (address >>> 12)]! &
+          (PAGE_RAM | PAGE_ROM | PAGE_CODE | PAGE_WATCH)) ===
         PAGE_RAM;
   }
 

@@ -135,7 +135,8 @@ export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = 
       return told(entries, fault(cpu, bits, PF.P | PF.RSVD, text));
     }
     if (!inRegister) {
-      rights &= (entry.writable ? RIGHT.W : 0) | (entry.user ? RIGHT.U : 0) | (entry.executeDisable ? 0 : RIGHT.X);
+      rights &= (entry.writable ? RIGHT.W : 0) | (entry.user ? RIGHT.U : 0) |
+        (entry.executeDisable ? 0 : RIGHT.X);
     }
     if (!entry.leaf) {
       table = entry.address;
@@ -147,7 +148,9 @@ export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = 
     if (
       width !== 32 && cr4 & CR4_PKE && rights & RIGHT.U && keyDenies(key, bits, cpu.get32(S.PKRU), cr0)
     ) return told(entries, fault(cpu, bits, PF.P | PF.PK, `PKRU denies protection key ${key}`));
-    if (rightsDeny(rights, bits, cr0, cr4)) return told(entries, fault(cpu, bits, PF.P, refusal(cpu, rights, bits)));
+    if (rightsDeny(rights, bits, cr0, cr4)) {
+      return told(entries, fault(cpu, bits, PF.P, refusal(cpu, rights, bits)));
+    }
     const offset = Number(linear & BigInt(pageBytes - 1));
     return told(entries, mapped(entry.address + offset, pageBytes, rights, entry.global, key));
   }
@@ -248,7 +251,9 @@ function refusal(cpu: Cpu, rights: number, access: number): string {
   const user = (access & ACCESS.USER) !== 0;
   if (user && !(rights & RIGHT.U)) return "user access to a supervisor page";
   if (access & ACCESS.FETCH) {
-    if (!user && rights & RIGHT.U && cpu.get32(S.CR4) & CR4_SMEP) return "supervisor fetch from a user page (SMEP)";
+    if (!user && rights & RIGHT.U && cpu.get32(S.CR4) & CR4_SMEP) {
+      return "supervisor fetch from a user page (SMEP)";
+    }
     return "fetch from a page with execute disabled";
   }
   if (!user && rights & RIGHT.U && access & ACCESS.SMAP) return "supervisor access to a user page (SMAP)";

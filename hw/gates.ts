@@ -26,10 +26,10 @@
  *
  * @module
  */
-import { type Cpu, type Procedures, VECTOR } from "./cpu.ts";
+import { type Cpu, FAULT, type Procedures, VECTOR } from "./cpu.ts";
 import type { Gva } from "./address.ts";
 import { GateIds } from "./gate_ids.ts";
-import { EXIT_END, EXIT_RETRY, R, S } from "./state.ts";
+import { EXIT_END, EXIT_FAULT, EXIT_RETRY, R, S } from "./state.ts";
 
 /** Most continuations that may exist at once in a machine. */
 export const CONTINUATIONS_MAX = 0x1_0000;
@@ -135,11 +135,12 @@ export class GateTable {
 
   /**
    * Ends the operation that the continuation waits to try again: at its next RESUME the operation throws
-   * {@link OperationAborted} inside the body. What `pcb_onfault` is to a kernel in C. Returns whether there was one.
+   * {@link OperationAborted} inside the body. What `pcb_onfault` is to a kernel in C. Only a continuation that said
+   * so ({@link GateCpu.mayAbort}) can be treated like that; returns whether this one was.
    */
   abort(id: bigint): boolean {
     const found = this.#find(Number(id & 0xffff_ffffn), Number(id >> 32n));
-    if (found === undefined) return false;
+    if (found === undefined || !found.cpu.mayAbort) return false;
     found.cpu.abortPending = true;
     return true;
   }
@@ -157,7 +158,7 @@ export class GateTable {
     if (this.#continuations.size >= CONTINUATIONS_MAX) cpu.raise(VECTOR.GP, 0);
     const ids = this.#ids;
     do ids.draw(); while (this.#continuations.has(keyOf(ids.low, ids.high)));
-    const context = new GateCpu(cpu, this.#options.procedures);
+    const context = new GateCpu(cpu, this, this.#options.procedures);
     const r15 = S.GPR + R.R15 * 8;
     const continuation: Continuation = {
       idLow: ids.low,
@@ -263,6 +264,8 @@ class Done<T> implements Iterable<Step, T, void>, Iterator<Step, T, void> {
   }
 }
 
+/** Activity state of a halted processor, as in the VMCS. */
+const ACTIVITY_HLT = 1;
 /** Bytes that one round of a block operation moves. */
 const CHUNK_BYTES = 256;
 
@@ -273,6 +276,10 @@ const CHUNK_BYTES = 256;
 export class GateCpu {
   /** The processor that carries out this step; may be another one after a `yield`. */
   cpu: Cpu;
+  /** The table that this continuation is in. */
+  readonly gates: GateTable;
+  /** Set by the body around operations that may be given up (`pcb_onfault`). */
+  mayAbort = false;
   /** Set by {@link GateTable.abort}. */
   abortPending = false;
   /** Tells the table that this step moved to another address space and takes its continuation along. */
@@ -283,8 +290,9 @@ export class GateCpu {
   readonly #nothing = new Done<void>(undefined);
 
   /** Made by the table, one per continuation. */
-  constructor(cpu: Cpu, procedures: Procedures) {
+  constructor(cpu: Cpu, gates: GateTable, procedures: Procedures) {
     this.cpu = cpu;
+    this.gates = gates;
     this.#procedures = procedures;
   }
 
@@ -380,8 +388,34 @@ export class GateCpu {
       const cpu = this.cpu;
       if (cpu.cpl !== 0) cpu.raise(VECTOR.GP, 0);
       args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
-      if (procedure(cpu) === EXIT_RETRY) throw RETRY;
+      const exit = procedure(cpu);
+      if (exit === EXIT_RETRY) throw RETRY;
+      if (exit === EXIT_FAULT) throw FAULT;
     });
+    yield;
+  }
+  /** `mov cr3, value`. The continuation goes along into the new address space. */
+  *loadCr3(value: bigint): Exec<void> {
+    this.rebind = true;
+    yield* this.instruction("writeCr", 3n, value);
+  }
+  /** `in al, port`. */
+  *inb(port: number): Exec<number> {
+    yield* this.#privileged();
+    const value = this.cpu.bus.ioRead(port, 1);
+    yield;
+    return value;
+  }
+  /** `out port, al`. */
+  *outb(port: number, value: number): Exec<void> {
+    yield* this.#privileged();
+    this.cpu.bus.ioWrite(port, 1, value & 0xff);
+    yield;
+  }
+  /** `hlt`: the processor stands still until an interrupt that it takes; then the body goes on. */
+  *hlt(): Exec<void> {
+    yield* this.#privileged();
+    this.cpu.set32(S.ACTIVITY, ACTIVITY_HLT);
     yield;
   }
   /** Result of the instruction that {@link instruction} carried out last in this step: argument slot 0. */
@@ -428,6 +462,13 @@ export class GateCpu {
         this.cpu.access.write(scratch32[0]!, scratch32[1]!, size, low, high);
       });
     }
+  }
+
+  /** #GP(0) unless CPL = 0. */
+  #privileged(): Exec<void> {
+    return this.#run(() => {
+      if (this.cpu.cpl !== 0) this.cpu.raise(VECTOR.GP, 0);
+    });
   }
 
   /** Runs an operation until it succeeds. */

@@ -6,8 +6,8 @@
  *
  * One generic loop walks all formats of 8-byte entries, driven by {@link PAGING_FORMATS} and by reserved-bit masks that are
  * computed once from the processor's features; 32-bit paging has its own short loop. The walker keeps its results in
- * fields and allocates nothing: a 4-level walk is some 30 ns. Every table entry's address passes through
- * {@link Walker.physical}, which is where a second dimension (EPT) will come in.
+ * fields and allocates nothing: a 4-level walk is some 30 ns. Every table entry's address passes through one
+ * function (`#entryWord`), which is where a second dimension (EPT) will come in.
  *
  * Room: `hw/`; imports state.ts, trace.ts, and cpu.ts by its type. Knows no TLB: tlb.ts keeps what walks find.
  *
@@ -190,7 +190,8 @@ export function keyDenies(key: number, access: number, pkru: number, cr0: number
   if (access & ACCESS.FETCH) return false;
   const bits = (pkru >>> (2 * key)) & 3;
   if (bits & 1) return true;
-  return (bits & 2) !== 0 && (access & ACCESS.WRITE) !== 0 && ((access & ACCESS.USER) !== 0 || (cr0 & CR0_WP) !== 0);
+  return (bits & 2) !== 0 && (access & ACCESS.WRITE) !== 0 &&
+    ((access & ACCESS.USER) !== 0 || (cr0 & CR0_WP) !== 0);
 }
 
 /** Whether a linear address is canonical; `la57`: CR4.LA57 = 1. Halves, `high` signed or unsigned. */
@@ -234,12 +235,13 @@ export class Walker {
   lastLevel = 0;
   /** Entries read by the last walk. */
   references = 0;
-  /** By level: physical address of the entry read. PDPTEs of PAE paging are registers and have none. */
-  readonly entryAt = new Float64Array(6);
-  /** By level: physical address of the table that was indexed at this level. */
-  readonly tableAt = new Float64Array(6);
   /** By level: rights gathered above it. */
   readonly rightsAbove = new Int32Array(6);
+
+  /** By level, of the last walk: the table that was indexed, and the low half of the entry's address. */
+  readonly #tableLow = new Int32Array(6);
+  readonly #tableHigh = new Int32Array(6);
+  readonly #entryLow = new Int32Array(6);
 
   readonly #cpu: Cpu;
   readonly #pure: boolean;
@@ -271,9 +273,24 @@ export class Walker {
     this.#reserved4M = reservedBits4M(features);
   }
 
-  /** Where a guest-physical address stands. The second dimension of translation will be here. */
-  physical(address: number): number {
-    return address;
+  /** Physical address of the table that the last walk indexed at `level` (a PDPTE of PAE paging is a register and has none). */
+  tableAt(level: number): number {
+    return this.#tableHigh[level]! * TWO32 + (this.#tableLow[level]! >>> 0);
+  }
+  /** Physical address of the entry that the last walk read at `level`. */
+  entryAt(level: number): number {
+    return this.#tableHigh[level]! * TWO32 + (this.#entryLow[level]! >>> 0);
+  }
+
+  /**
+   * Where the word of a table entry stands, as an index into the 32-bit view of memory; −1 when it is not in RAM. Every address of
+   * a table entry passes here: the second dimension of translation (EPT) will be here.
+   *
+   * @param low Guest-physical address, low half.
+   * @param high Its upper half.
+   */
+  #entryWord(low: number, high: number): number {
+    return high === 0 && this.#u8[PAGE_FLAGS_BASE + (low >>> 12)]! & PAGE_RAM ? (RAM_BASE + low) >>> 2 : -1;
   }
 
   /**
@@ -283,85 +300,94 @@ export class Walker {
    */
   walk(low: number, high: number, access: number): number {
     const i32 = this.#i32, s = this.#base;
-    const cr0 = i32[(s + S.CR0) >>> 2]!;
-    if (cr0 >= 0) return this.#identity(low);
-    const cr3 = i32[(s + S.CR3) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
+    if (i32[(s + S.CR0) >>> 2]! >= 0) return this.#identity(low);
+    const cr4 = i32[(s + S.CR4) >>> 2]!;
     if (!(cr4 & CR4_PAE)) return this.#walk32(low, access);
     if (!(i32[(s + S.EFER) >>> 2]! & EFER_LMA)) return this.#walkPae(low, access);
-    const root = (i32[(s + S.CR3 + 4) >>> 2]! & 0xf_ffff) * TWO32 + ((cr3 & ~0xfff) >>> 0);
-    return this.walkFrom(low, high, access, cr4 & CR4_LA57 ? 5 : 4, root, RIGHTS_ALL);
+    const rootLow = i32[(s + S.CR3) >>> 2]! & ~0xfff, rootHigh = i32[(s + S.CR3 + 4) >>> 2]! & 0xf_ffff;
+    return this.walkFrom(low, high, access, cr4 & CR4_LA57 ? 5 : 4, rootLow, rootHigh, RIGHTS_ALL);
   }
 
   /**
    * As {@link walk}, from a table that is known already (a paging-structure cache's hit): 4-, 5-level and PAE paging.
    *
    * @param level Level of the entries in the table.
-   * @param table Physical address of the table.
+   * @param fromLow Physical address of the table, low half.
+   * @param fromHigh Its upper half.
    * @param above Rights gathered above it.
    */
-  walkFrom(low: number, high: number, access: number, level: number, table: number, above: number): number {
+  walkFrom(
+    low: number,
+    high: number,
+    access: number,
+    level: number,
+    fromLow: number,
+    fromHigh: number,
+    above: number,
+  ): number {
     const i32 = this.#i32, s = this.#base;
-    const nxe = i32[(s + S.EFER) >>> 2]! & EFER_NXE;
-    const long = (i32[(s + S.EFER) >>> 2]! & EFER_LMA) !== 0;
-    const reserved = long ? this.#reservedLong : this.#reservedPae;
-    const counters = this.#cpu.counters;
-    let rights = above, entryLow = 0, entryHigh = 0, address = 0, leaf = false;
-    this.startLevel = level;
-    this.references = 0;
+    const efer = i32[(s + S.EFER) >>> 2]!;
+    const reserved = efer & EFER_LMA ? this.#reservedLong : this.#reservedPae;
+    const traced = !this.#pure && (this.#cpu.trace.wants & TRACE.reference) !== 0;
+    const startLevel = level;
+    let tableLow = fromLow, tableHigh = fromHigh, rights = above;
+    let entryLow = 0, entryHigh = 0, word = 0, at = 0, refused = -1, leaf = false;
     for (;;) {
-      this.tableAt[level] = table;
+      at = (tableLow + indexAt(level, low, high) * 8) | 0;
+      word = this.#entryWord(at, tableHigh);
+      this.#tableLow[level] = tableLow;
+      this.#tableHigh[level] = tableHigh;
+      this.#entryLow[level] = at;
       this.rightsAbove[level] = rights;
-      address = this.physical(table + indexAt(level, low, high) * 8);
-      this.entryAt[level] = address;
-      this.lastLevel = level;
-      if (address < TWO32 && this.#u8[PAGE_FLAGS_BASE + (address >>> 12)]! & PAGE_RAM) {
-        const i = (RAM_BASE + address) >>> 2;
-        entryLow = i32[i]!;
-        entryHigh = i32[i + 1]!;
+      if (word >= 0) {
+        entryLow = i32[word]!;
+        entryHigh = i32[word + 1]!;
       } else {
-        entryLow = this.#readSlow(address);
-        entryHigh = this.#readSlow(address + 4);
+        entryLow = this.#readSlow(at, tableHigh);
+        entryHigh = this.#readSlow(at + 4, tableHigh);
       }
-      this.references++;
-      if (!this.#pure) {
-        counters.references++;
-        counters.referencesByLevel[level]!++;
-        if (this.#cpu.trace.wants & TRACE.reference) this.#traceReference(level, address, entryLow, entryHigh);
+      if (traced) this.#traceReference(level, at, tableHigh, entryLow, entryHigh);
+      if (!(entryLow & PTE.P)) {
+        refused = 0;
+        break;
       }
-      if (!(entryLow & PTE.P)) return this.errorCode(access, 0);
       leaf = level === 1 || (level < 4 && (entryLow & PTE.PS) !== 0);
       const r = level * 4 + (leaf ? 2 : 0);
-      if ((entryLow & reserved[r]!) | (entryHigh & reserved[r + 1]!)) return this.errorCode(access, PF.P | PF.RSVD);
+      if ((entryLow & reserved[r]!) | (entryHigh & reserved[r + 1]!)) {
+        refused = PF.P | PF.RSVD;
+        break;
+      }
       if (entryHigh < 0) {
-        if (!nxe) return this.errorCode(access, PF.P | PF.RSVD);
+        if (!(efer & EFER_NXE)) {
+          refused = PF.P | PF.RSVD;
+          break;
+        }
         rights &= ~RIGHT.X;
       }
       rights &= entryLow | RIGHT.X;
       if (leaf) break;
-      if (!(entryLow & PTE.A)) this.#setFlags(address, entryLow, PTE.A);
-      table = (entryHigh & 0xf_ffff) * TWO32 + ((entryLow & ~0xfff) >>> 0);
+      if (!(entryLow & PTE.A)) this.#setFlags(word, at, tableHigh, entryLow, PTE.A);
+      tableLow = entryLow & ~0xfff;
+      tableHigh = entryHigh & 0xf_ffff;
       level--;
     }
-    this.rights = rights;
+    this.startLevel = startLevel;
+    this.lastLevel = level;
+    this.#count(startLevel, level);
+    if (refused >= 0) return this.errorCode(access, refused);
     const cr0 = i32[(s + S.CR0) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
-    this.key = (entryHigh >>> 27) & 15;
-    let refused = rightsDeny(rights, access, cr0, cr4) ? PF.P : 0;
+    this.rights = rights;
+    this.key = efer & EFER_LMA ? (entryHigh >>> 27) & 15 : 0;
+    if (rightsDeny(rights, access, cr0, cr4)) refused = PF.P;
     if (
-      (cr4 & CR4_PKE) && (rights & RIGHT.U) && long && keyDenies(this.key, access, i32[(s + S.PKRU) >>> 2]!, cr0)
+      cr4 & CR4_PKE && rights & RIGHT.U && efer & EFER_LMA &&
+      keyDenies(this.key, access, i32[(s + S.PKRU) >>> 2]!, cr0)
     ) refused = PF.P | PF.PK;
-    if (refused !== 0) return this.errorCode(access, refused);
-    const frame = (entryHigh & 0xf_ffff) * TWO32;
-    if (level === 1) {
-      this.shift = 12;
-      this.page = frame + ((entryLow & ~0xfff) >>> 0);
-    } else if (level === 2) {
-      this.shift = 21;
-      this.page = frame + (((entryLow & ~0x1f_ffff) | (low & 0x1f_f000)) >>> 0);
-    } else {
-      this.shift = 30;
-      this.page = frame + (((entryLow & ~0x3fff_ffff) | (low & 0x3fff_f000)) >>> 0);
-    }
-    this.#leafFlags(address, entryLow, access, cr4);
+    if (refused >= 0) return this.errorCode(access, refused);
+    this.shift = level === 1 ? 12 : level === 2 ? 21 : 30;
+    const inside = level === 1 ? 0 : level === 2 ? 0x1f_f000 : 0x3fff_f000;
+    this.#setPage((entryLow & ~(inside | 0xfff)) | (low & inside), entryHigh & 0xf_ffff);
+    this.#leafFlags(word, at, tableHigh, entryLow, access, cr4);
     return -1;
   }
 
@@ -369,33 +395,32 @@ export class Walker {
   #walk32(low: number, access: number): number {
     const i32 = this.#i32, s = this.#base;
     const cr0 = i32[(s + S.CR0) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
-    const root = (i32[(s + S.CR3) >>> 2]! & ~0xfff) >>> 0;
     this.startLevel = 2;
-    this.references = 0;
     this.key = 0;
-    const pdeAt = this.physical(root + (low >>> 22) * 4);
-    const pdeLow = this.#read32(2, root, RIGHTS_ALL, pdeAt);
-    if (!(pdeLow & PTE.P)) return this.errorCode(access, 0);
-    let rights = (pdeLow & (RIGHT.W | RIGHT.U)) | RIGHT.X;
-    let leafAt = pdeAt, leafLow = pdeLow, page = 0;
-    if ((pdeLow & PTE.PS) && (cr4 & CR4_PSE)) {
-      if (pdeLow & this.#reserved4M) return this.errorCode(access, PF.P | PF.RSVD);
+    let at = ((i32[(s + S.CR3) >>> 2]! & ~0xfff) + (low >>> 22) * 4) | 0;
+    let entry = this.#read32(2, at, RIGHTS_ALL);
+    let rights = (entry & (RIGHT.W | RIGHT.U)) | RIGHT.X;
+    let refused = entry & PTE.P ? -1 : 0;
+    if (refused < 0 && entry & PTE.PS && cr4 & CR4_PSE) {
+      if (entry & this.#reserved4M) refused = PF.P | PF.RSVD;
       this.shift = 22;
-      page = ((pdeLow >>> 13) & 0xff) * TWO32 + (((pdeLow & ~0x3f_ffff) | (low & 0x3f_f000)) >>> 0);
-    } else {
-      if (!(pdeLow & PTE.A)) this.#setFlags(pdeAt, pdeLow, PTE.A);
-      const table = (pdeLow & ~0xfff) >>> 0;
-      leafAt = this.physical(table + ((low >>> 12) & 0x3ff) * 4);
-      leafLow = this.#read32(1, table, rights, leafAt);
-      if (!(leafLow & PTE.P)) return this.errorCode(access, 0);
-      rights &= leafLow | RIGHT.X;
+      this.#setPage((entry & ~0x3f_ffff) | (low & 0x3f_f000), (entry >>> 13) & 0xff);
+      this.lastLevel = 2;
+    } else if (refused < 0) {
+      if (!(entry & PTE.A)) this.#setFlags(this.#entryWord(at, 0), at, 0, entry, PTE.A);
+      at = ((entry & ~0xfff) + ((low >>> 12) & 0x3ff) * 4) | 0;
+      entry = this.#read32(1, at, rights);
+      if (!(entry & PTE.P)) refused = 0;
+      rights &= entry | RIGHT.X;
       this.shift = 12;
-      page = (leafLow & ~0xfff) >>> 0;
-    }
+      this.#setPage(entry & ~0xfff, 0);
+      this.lastLevel = 1;
+    } else this.lastLevel = 2;
+    this.#count(2, this.lastLevel);
     this.rights = rights;
-    if (rightsDeny(rights, access, cr0, cr4)) return this.errorCode(access, PF.P);
-    this.page = page;
-    this.#leafFlags(leafAt, leafLow, access, cr4);
+    if (refused < 0 && rightsDeny(rights, access, cr0, cr4)) refused = PF.P;
+    if (refused >= 0) return this.errorCode(access, refused);
+    this.#leafFlags(this.#entryWord(at, 0), at, 0, entry, access, cr4);
     return -1;
   }
 
@@ -408,12 +433,11 @@ export class Walker {
       this.references = 0;
       return this.errorCode(access, 0);
     }
-    const table = (this.#i32[i + 1]! & 0xf_ffff) * TWO32 + ((entryLow & ~0xfff) >>> 0);
-    return this.walkFrom(low, 0, access, 2, table, RIGHTS_ALL);
+    return this.walkFrom(low, 0, access, 2, entryLow & ~0xfff, this.#i32[i + 1]! & 0xf_ffff, RIGHTS_ALL);
   }
 
   #identity(low: number): number {
-    this.page = (low & ~0xfff) >>> 0;
+    this.#setPage(low & ~0xfff, 0);
     this.shift = 32;
     this.rights = RIGHTS_ALL;
     this.global = false;
@@ -424,10 +448,14 @@ export class Walker {
     return -1;
   }
 
+  #setPage(low: number, high: number): void {
+    this.page = high === 0 ? low >>> 0 : high * TWO32 + (low >>> 0);
+  }
+
   /** Sets A, and on a write D, in the leaf of an allowed access. */
-  #leafFlags(address: number, entryLow: number, access: number, cr4: number): void {
+  #leafFlags(word: number, at: number, high: number, entryLow: number, access: number, cr4: number): void {
     const want = access & ACCESS.WRITE ? PTE.A | PTE.D : PTE.A;
-    if (want & ~entryLow) this.#setFlags(address, entryLow, want);
+    if (want & ~entryLow) this.#setFlags(word, at, high, entryLow, want);
     this.dirty = ((entryLow | want) & PTE.D) !== 0;
     this.global = (entryLow & PTE.G) !== 0 && (cr4 & CR4_PGE) !== 0;
   }
@@ -436,14 +464,13 @@ export class Walker {
    * Sets flags in an entry. Silicon does this as a locked read-modify-write that starts over when the entry has
    * changed; here no other processor runs between the read of the entry and this store, so it is one by construction.
    */
-  #setFlags(address: number, entryLow: number, flags: number): void {
+  #setFlags(word: number, at: number, high: number, entryLow: number, flags: number): void {
     if (this.#pure) return;
     const counters = this.#cpu.counters;
     if (flags & ~entryLow & PTE.A) counters.accessedSet++;
     if (flags & ~entryLow & PTE.D) counters.dirtySet++;
-    if (address < TWO32 && this.#u8[PAGE_FLAGS_BASE + (address >>> 12)] === PAGE_RAM) {
-      this.#i32[(RAM_BASE + address) >>> 2] = entryLow | flags;
-    } else this.#storeSlow(address, entryLow | flags);
+    if (word >= 0 && this.#u8[PAGE_FLAGS_BASE + (at >>> 12)] === PAGE_RAM) this.#i32[word] = entryLow | flags;
+    else this.#storeSlow(high * TWO32 + (at >>> 0), entryLow | flags);
   }
 
   /** The error code of a fault: what was refused (P, RSVD, PK bits), and what the access was. */
@@ -456,38 +483,40 @@ export class Walker {
     return code;
   }
 
-  #read32(level: number, table: number, above: number, address: number): number {
-    this.tableAt[level] = table;
+  #count(startLevel: number, lastLevel: number): void {
+    const references = startLevel - lastLevel + 1;
+    this.references = references;
+    if (this.#pure) return;
+    const counters = this.#cpu.counters;
+    counters.references += references;
+    for (let level = startLevel; level >= lastLevel; level--) counters.referencesByLevel[level]!++;
+  }
+
+  #read32(level: number, at: number, above: number): number {
+    this.#tableLow[level] = at & ~0xfff;
+    this.#tableHigh[level] = 0;
+    this.#entryLow[level] = at;
     this.rightsAbove[level] = above;
-    this.entryAt[level] = address;
-    this.lastLevel = level;
-    this.references++;
-    const value = this.#u8[PAGE_FLAGS_BASE + (address >>> 12)]! & PAGE_RAM
-      ? this.#i32[(RAM_BASE + address) >>> 2]!
-      : this.#readSlow(address);
-    if (!this.#pure) {
-      const counters = this.#cpu.counters;
-      counters.references++;
-      counters.referencesByLevel[level]!++;
-      if (this.#cpu.trace.wants & TRACE.reference) this.#traceReference(level, address, value, 0);
-    }
+    const word = this.#entryWord(at, 0);
+    const value = word >= 0 ? this.#i32[word]! : this.#readSlow(at, 0);
+    if (!this.#pure && this.#cpu.trace.wants & TRACE.reference) this.#traceReference(level, at, 0, value, 0);
     return value;
   }
 
   /** A word that is not in RAM. A pure walk asks no device: to it there is nothing there. */
-  #readSlow(address: number): number {
-    return this.#pure ? -1 : this.#cpu.bus.read(address, 4) | 0;
+  #readSlow(at: number, high: number): number {
+    return this.#pure ? -1 : this.#cpu.bus.read(high * TWO32 + (at >>> 0), 4) | 0;
   }
 
-  #traceReference(level: number, physical: number, low: number, high: number): void {
+  #traceReference(level: number, at: number, high: number, entryLow: number, entryHigh: number): void {
     const cpu = this.#cpu;
     cpu.trace.emit({
       kind: "reference",
       cpu: cpu.id,
       time: cpu.now(),
       level,
-      physical,
-      value: linearOf(low, high),
+      physical: high * TWO32 + (at >>> 0),
+      value: linearOf(entryLow, entryHigh),
     });
   }
 }

@@ -134,7 +134,14 @@ export class Sanitizer {
   }
 
   /** A walk that began from a cached paging-structure entry has led to `page`. */
-  usedStructure(cpu: Cpu, entry: StructureEntry, low: number, high: number, access: number, page: number): void {
+  usedStructure(
+    cpu: Cpu,
+    entry: StructureEntry,
+    low: number,
+    high: number,
+    access: number,
+    page: number,
+  ): void {
     if (entry.reported & reportBit(access) || this.#granted(cpu, low, high, access, page)) return;
     entry.reported |= reportBit(access);
     const shift = structureShift(entry.level);

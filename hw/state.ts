@@ -196,7 +196,7 @@ export const S = {
   SPILLADDR: 0x358,
   /** u32: DR6 bits of debug traps that wait for the end of the instruction (hw/sys/debug.ts). */
   PENDINGDB: 0x360,
-  /** u32: RFLAGS.TF (bit 8) and BLOCKING bits 0 and 1 as they stood before the instruction being stepped. */
+  /** u32: set by an instruction being stepped: TF (bit 8) = no single-step trap after it, RF (bit 16) = it loaded RF, which stays. */
   STEPFLAGS: 0x364,
   /** u32 × 4: the random generator behind RDRAND and RDSEED. */
   RANDOM: 0x368,

@@ -57,7 +57,8 @@ export function dataBreakpoints(dr7: number): boolean {
 
 /** Whether alignment of explicit data accesses is checked (SDM vol. 3A, "Alignment Check Exception"): CPL = 3, CR0.AM, RFLAGS.AC. */
 export function alignmentChecked(cpu: Cpu): boolean {
-  return cpu.get32(S.CPL) === 3 && (cpu.get32(S.RFLAGS) & RFLAGS.AC) !== 0 && (cpu.get32(S.CR0) & CR0_AM) !== 0;
+  return cpu.get32(S.CPL) === 3 && (cpu.get32(S.RFLAGS) & RFLAGS.AC) !== 0 &&
+    (cpu.get32(S.CR0) & CR0_AM) !== 0;
 }
 
 /** Number of the fast TLB context that explicit accesses of the current state use. */
@@ -132,7 +133,14 @@ export class FastTlb {
   }
 
   /** As {@link fill} of a fetch table, keeping at most one fetch entry in all: the smallest that an engine can run with. */
-  fillOnlyFetch(context: number, low: number, high: number, value: number, shift: number, global: boolean): void {
+  fillOnlyFetch(
+    context: number,
+    low: number,
+    high: number,
+    value: number,
+    shift: number,
+    global: boolean,
+  ): void {
     this.dropFetch();
     this.fill(context, FTLB_FETCH, low, high, value, shift, global);
     const i = (context + FTLB_FETCH + ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;

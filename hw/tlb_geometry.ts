@@ -257,7 +257,9 @@ export class GeometryStore implements TlbStore {
 
   drop(selection: Selection): number {
     const dropped = new Set<TlbEntry>();
-    for (const arrays of [...this.#instruction, ...this.#data, ...this.#second]) arrays.drop(selection, dropped);
+    for (const arrays of [...this.#instruction, ...this.#data, ...this.#second]) {
+      arrays.drop(selection, dropped);
+    }
     this.#structures.forEach((list, level) => {
       this.#structures[level] = list.filter((e) => !selectsStructure(selection, e));
     });
@@ -266,7 +268,9 @@ export class GeometryStore implements TlbStore {
 
   entries(): readonly TlbEntry[] {
     return [
-      ...new Set([...this.#instruction, ...this.#data, ...this.#second].flatMap((arrays) => arrays.entries())),
+      ...new Set(
+        [...this.#instruction, ...this.#data, ...this.#second].flatMap((arrays) => arrays.entries()),
+      ),
     ];
   }
 

@@ -56,7 +56,8 @@ export const INVALIDATION_RULES = {
     pcids: "current",
     globals: true,
     structures: "all",
-    ref: "INVLPG: the page with the current PCID, globals of any PCID, all structure caches of the current PCID",
+    ref:
+      "INVLPG: the page with the current PCID, globals of any PCID, all structure caches of the current PCID",
   },
   "INVPCID address": {
     pages: "page",
@@ -153,7 +154,13 @@ export function structureShift(level: number): number {
 }
 
 /** Whether two linear addresses share bits from `shift` up. */
-export function sameRegion(low: number, high: number, otherLow: number, otherHigh: number, shift: number): boolean {
+export function sameRegion(
+  low: number,
+  high: number,
+  otherLow: number,
+  otherHigh: number,
+  shift: number,
+): boolean {
   if (shift < 32) return high === otherHigh && ((low ^ otherLow) >>> shift) === 0;
   return ((high ^ otherHigh) >>> (shift - 32)) === 0;
 }

@@ -88,7 +88,9 @@ export class StickyStore implements TlbStore {
     for (const [owner, space] of this.#structures) {
       if (pcid >= 0 && owner !== pcid) continue;
       if (rule.structures === "all") space.clear();
-      else for (const level of LEVELS) space.maps[level - 1]!.delete(regionNumber(low, high, structureShift(level)));
+      else {for (const level of LEVELS) {
+          space.maps[level - 1]!.delete(regionNumber(low, high, structureShift(level)));
+        }}
     }
     return dropped;
   }

@@ -145,7 +145,15 @@ export class Translator {
     if (structure === undefined) code = walker.walk(low, high, access);
     else {
       counters.structureHits[structure.level]!++;
-      code = walker.walkFrom(low, high, access, structure.level, structure.table, structure.rights);
+      code = walker.walkFrom(
+        low,
+        high,
+        access,
+        structure.level,
+        structure.table | 0,
+        Math.floor(structure.table / 0x1_0000_0000),
+        structure.rights,
+      );
     }
     if (code >= 0) {
       this.#refusedByCache = structure !== undefined;
@@ -163,7 +171,8 @@ export class Translator {
     const cr0 = i32[(s + S.CR0) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
     let refused = rightsDeny(rights, access, cr0, cr4) ? PF.P : 0;
     if (
-      cr4 & CR4_PKE && rights & RIGHT.U && this.#long() && keyDenies(key, access, i32[(s + S.PKRU) >>> 2]!, cr0)
+      cr4 & CR4_PKE && rights & RIGHT.U && this.#long() &&
+      keyDenies(key, access, i32[(s + S.PKRU) >>> 2]!, cr0)
     ) refused = PF.P | PF.PK;
     return refused === 0 ? -1 : this.#walker.errorCode(access, refused);
   }
@@ -216,13 +225,13 @@ export class Translator {
     let words: readonly number[] = from?.words ?? [];
     if (this.#structured()) {
       for (let level = walker.startLevel; level > walker.lastLevel; level--) {
-        if (sanitizer !== undefined) words = [...words, walker.entryAt[level]!];
+        if (sanitizer !== undefined) words = [...words, walker.entryAt(level)];
         const shift = 12 + 9 * (level - 1);
         const structure: StructureEntry = {
           low: shift >= 32 ? 0 : low & (-1 << shift),
           high: shift > 32 ? high & (-1 << (shift - 32)) : high,
           level: level - 1,
-          table: walker.tableAt[level - 1]!,
+          table: walker.tableAt(level - 1),
           rights: walker.rightsAbove[level - 1]!,
           vpid: 0,
           pcid,
@@ -234,9 +243,9 @@ export class Translator {
         sanitizer?.track(cpu, words);
       }
     } else if (sanitizer !== undefined && walker.lastLevel < walker.startLevel) {
-      words = [...words, walker.entryAt[walker.startLevel]!];
+      words = [...words, walker.entryAt(walker.startLevel)];
     }
-    if (sanitizer !== undefined) words = [...words, walker.entryAt[walker.lastLevel]!];
+    if (sanitizer !== undefined) words = [...words, walker.entryAt(walker.lastLevel)];
     const mask = this.shift === 12 ? 0 : ((1 << this.shift) - 1) & ~0xfff;
     const entry: TlbEntry = {
       low: low & (-1 << this.shift),

@@ -6,7 +6,6 @@
  * @module
  */
 import type { Gva, Hpa } from "../hw/address.ts";
-import type { GateCpu } from "../hw/gates.ts";
 import type { FaultReport } from "./trap/report.ts";
 import type { Locore } from "./platform/pc64/locore.ts";
 import type { Pmap } from "./pmap/pmap.ts";
@@ -89,8 +88,6 @@ export class Kernel {
   nextProgram = 0;
   /** How the programs ended, in their order. */
   readonly ends: ProcessEnd[] = [];
-  /** A continuation that is copying to or from the user: a fault there fails the copy (`pcb_onfault`). */
-  onFault: GateCpu | undefined;
   /** The last program has ended and the processors stand still. */
   halted = false;
 
@@ -108,7 +105,7 @@ export class Kernel {
         return 139;
       case "not started":
         return 126;
-      case undefined:
+      default:
         return 0;
     }
   }

@@ -41,8 +41,20 @@ class Chip {
   }
 
   reset(): void {
-    this.irr = this.isr = this.imr = this.base = this.expect = this.needsIcw4 = this.single = 0;
-    this.levelMode = this.autoEoi = this.rotateOnAutoEoi = this.specialMask = this.specialFullyNested = 0;
+    this.irr =
+      this.isr =
+      this.imr =
+      this.base =
+      this.expect =
+      this.needsIcw4 =
+      this.single =
+        0;
+    this.levelMode =
+      this.autoEoi =
+      this.rotateOnAutoEoi =
+      this.specialMask =
+      this.specialFullyNested =
+        0;
     this.readIsr = this.poll = this.elcr = 0;
     this.lowest = 7;
   }

@@ -74,7 +74,15 @@ class Counter {
     if (this.mode > 5) this.mode -= 4;
     this.bcd = value & 1;
     this.access = (value >>> 4) & 3;
-    this.reload = this.writeLow = this.latch = this.status = this.start = this.held = this.stopped = this.next = -1;
+    this.reload =
+      this.writeLow =
+      this.latch =
+      this.status =
+      this.start =
+      this.held =
+      this.stopped =
+      this.next =
+        -1;
     this.readHigh = 0;
     this.count = 0;
   }
@@ -265,8 +273,21 @@ class Counter {
   }
 
   save(): CounterState {
-    const { mode, bcd, access, reload, writeLow, readHigh, latch, status, gate, start, held, stopped, count } =
-      this;
+    const {
+      mode,
+      bcd,
+      access,
+      reload,
+      writeLow,
+      readHigh,
+      latch,
+      status,
+      gate,
+      start,
+      held,
+      stopped,
+      count,
+    } = this;
     const { next, written } = this;
     return {
       ...{ mode, bcd, access, reload, writeLow, readHigh, latch, status, gate, start, held, stopped, count },
@@ -392,7 +413,8 @@ export class Pit8254 implements PortDevice {
 }
 
 function fromBcd(value: number): number {
-  return (value & 0xf) + ((value >>> 4) & 0xf) * 10 + ((value >>> 8) & 0xf) * 100 + ((value >>> 12) & 0xf) * 1000;
+  return (value & 0xf) + ((value >>> 4) & 0xf) * 10 + ((value >>> 8) & 0xf) * 100 +
+    ((value >>> 12) & 0xf) * 1000;
 }
 function toBcd(value: number): number {
   return (value % 10) | (Math.floor(value / 10) % 10 << 4) | (Math.floor(value / 100) % 10 << 8) |

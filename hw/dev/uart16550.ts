@@ -76,7 +76,12 @@ export class Uart16550 implements PortDevice {
   }
 
   reset(): void {
-    this.#ier = this.#fcr = this.#mcr = this.#errors = this.#deltas = 0;
+    this.#ier =
+      this.#fcr =
+      this.#mcr =
+      this.#errors =
+      this.#deltas =
+        0;
     this.#lcr = 3;
     this.#emptyPending = false;
     this.#fifo = [];
@@ -233,7 +238,9 @@ export class Uart16550 implements PortDevice {
 
   #refill(): void {
     if (this.#loopback) return;
-    while (this.#waiting.length > 0 && this.#fifo.length < this.#depth) this.#fifo.push(this.#waiting.shift()!);
+    while (this.#waiting.length > 0 && this.#fifo.length < this.#depth) {
+      this.#fifo.push(this.#waiting.shift()!);
+    }
   }
 
   /** Interrupt identification: the cause of highest priority, or 1 for none. */

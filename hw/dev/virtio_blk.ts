@@ -155,8 +155,17 @@ export class VirtioBlk implements MmioDevice {
 
   reset(): void {
     this.#timer.cancel();
-    this.#featuresSelect = this.#driverFeaturesSelect = this.#driverLow = this.#driverHigh = 0;
-    this.#queueSelect = this.#queueNum = this.#queueReady = this.#interruptStatus = this.#status = 0;
+    this.#featuresSelect =
+      this.#driverFeaturesSelect =
+      this.#driverLow =
+      this.#driverHigh =
+        0;
+    this.#queueSelect =
+      this.#queueNum =
+      this.#queueReady =
+      this.#interruptStatus =
+      this.#status =
+        0;
     this.#lastAvailable = 0;
     for (const pair of [this.#desc, this.#driver, this.#device]) pair.fill(0);
     this.#irq(false);

@@ -48,7 +48,7 @@ import {
   NEED_BYTES,
   ripRelativeDisplacement,
 } from "../isa/decode.ts";
-import type { Handlers } from "./handlers.ts";
+import { type Handlers, TRAIT } from "./handlers.ts";
 import { PSEUDO } from "./wasm/interpreter_module.ts";
 
 /** {@link CodeCache.lookup}: the fetch faulted; the fault is pending. */
@@ -181,7 +181,7 @@ export class CodeCache implements CodeWatch {
 
   /** Decodes a straight line from `offset` of a page; gives its first record, or 0 if that instruction has none. */
   #decodeLine(table: number, physical: number, offset: number, mode: CodeMode, cpu: Cpu): number {
-    const space = (BLOCK_MAX + 2) * RECORD_BYTES;
+    const space = (BLOCK_MAX + 3) * RECORD_BYTES;
     if (this.#arena + space > CODE_ARENA_END) {
       // The table goes too: the caller steps this instruction and comes back to an empty arena.
       this.flush();
@@ -189,7 +189,9 @@ export class CodeCache implements CodeWatch {
     }
     const { u32, u8 } = this.#memory;
     const { features } = cpu.model;
-    const start = this.#arena;
+    // A pseudo-record before each line ends the walk of `unfuse`.
+    this.#pseudo(this.#arena, PSEUDO.stop, 0);
+    const start = this.#arena + RECORD_BYTES;
     let at = start;
     let here = offset;
     for (let n = 0;; n++) {
@@ -239,9 +241,28 @@ export class CodeCache implements CodeWatch {
       if (decoded.form.row.flags.ends && !mayFallThrough(decoded)) break;
     }
     this.#arena = at;
+    this.#dropDeadFlags(start, at);
     this.#fuse(start, at);
     this.#handlers.flush();
     return start;
+  }
+
+  /**
+   * Replaces the handlers whose flags the line overwrites before anyone can see them. Who may see them: an instruction that reads
+   * flags, and one that may leave the line. A staged copy, which may stop anywhere, has the full handlers.
+   */
+  #dropDeadFlags(start: number, end: number): void {
+    const { u16 } = this.#memory;
+    const { traits, flagless } = this.#handlers;
+    let areLive = true;
+    for (let at = end - RECORD_BYTES; at >= start; at -= RECORD_BYTES) {
+      const field = (at + REC.handler) >>> 1;
+      const handler = u16[field]!;
+      const trait = traits[handler]!;
+      if (!areLive) u16[field] = flagless[handler]!;
+      if (trait & TRAIT.needsFlags) areLive = true;
+      else if (trait & TRAIT.killsFlags) areLive = false;
+    }
   }
 
   /** Replaces the handler of each record that can be done together with the next one. */
@@ -340,13 +361,13 @@ export class CodeCache implements CodeWatch {
     while (n < limit) {
       const source = from + n * RECORD_BYTES;
       const handler = u16[(source + REC.handler) >>> 1]!;
-      u8.copyWithin(area + n * RECORD_BYTES, source, source + RECORD_BYTES);
+      const copy = area + n * RECORD_BYTES;
+      u8.copyWithin(copy, source, source + RECORD_BYTES);
+      u16[(copy + REC.handler) >>> 1] = this.#handlers.plain[handler]!;
       n++;
       if (handler >= PSEUDO.stop && handler < PSEUDO.first) return area;
       offset = u16[(source + REC.pageOffset) >>> 1]! + u8[source + REC.length]!;
     }
-    const last = (area + (n - 1) * RECORD_BYTES + REC.handler) >>> 1;
-    u16[last] = this.#handlers.plain[u16[last]!]!;
     this.#pseudo(area + n * RECORD_BYTES, PSEUDO.stop, offset);
     return area;
   }
@@ -427,16 +448,22 @@ export class CodeCache implements CodeWatch {
     }
     return found;
   }
-  /** The record before `record` may be fused with it. */
+  /** The records before `record` in its line count on it: fused with it, or storing no flags because it, or one behind it, does. */
   #unfuse(record: number): void {
     const { u16, u8 } = this.#memory;
-    const before = record - RECORD_BYTES;
-    const handler = u16[(before + REC.handler) >>> 1]!;
-    // Only in a line that continues with `record`; what stands before a line's first record is another line's end or a slot table.
-    if (
-      handler >= PSEUDO.first && handler < this.#handlers.plain.length && this.#handlers.plain[handler] !== handler &&
-      u16[(before + REC.pageOffset) >>> 1]! + u8[before + REC.length]! === u16[(record + REC.pageOffset) >>> 1]
-    ) u16[(before + REC.handler) >>> 1] = this.#handlers.plain[handler]!;
+    const { plain } = this.#handlers;
+    let next = record;
+    for (let n = 0; n < BLOCK_MAX; n++) {
+      const before = next - RECORD_BYTES;
+      const handler = u16[(before + REC.handler) >>> 1]!;
+      // A pseudo-record stands before a line's first record.
+      if (
+        handler < PSEUDO.first || handler >= plain.length ||
+        u16[(before + REC.pageOffset) >>> 1]! + u8[before + REC.length]! !== u16[(next + REC.pageOffset) >>> 1]
+      ) return;
+      u16[(before + REC.handler) >>> 1] = plain[handler]!;
+      next = before;
+    }
   }
 }
 

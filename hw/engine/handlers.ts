@@ -6,13 +6,14 @@
  *
  * @module
  */
-import { CPU_BLOCK_BASE, CPU_BLOCK_SIZE, EXIT_END, EXIT_NONE, REC, S, VECTOR_TABLES_BASE } from "../state.ts";
+import { CPU_BLOCK_BASE, CPU_BLOCK_SIZE, EXIT_END, EXIT_NONE, R, REC, S, SEG } from "../state.ts";
 import { type Cpu, FAULT, type Procedures } from "../cpu.ts";
 import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";
 import { installPermuteTables } from "../isa/vector.ts";
 import { bulkString } from "./bulk.ts";
-import { inlineForms } from "./inline_forms.ts";
+import { type InlineForm, inlineForms } from "./inline_forms.ts";
+import type { Effects } from "./wasm/base.ts";
 import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter, type WrittenModule } from "./wasm/interpreter_module.ts";
 
 /** The interpreter's entry: (base, ptr, entry, budget, ctx, fetch) → exit code. */
@@ -24,16 +25,30 @@ export interface HandlerRef {
   readonly rare: number;
 }
 
+/** What the code cache must know of a handler to see which flags are dead, as bits of {@link Handlers.traits}. */
+export const TRAIT = {
+  /** Others may see the flags as they are before this instruction: it reads them, or may leave the line. */
+  needsFlags: 1,
+  /** It sets all six flags whatever happens. */
+  killsFlags: 2,
+} as const;
+
 /** Table slots are added in steps of this many. */
 const TABLE_STEP = 1024;
+/** Which word of a form's key is the segment (decode.ts makes the keys). */
+const SEGMENT_IN_KEY = 7;
 /** A record has 16 bits for the slot. */
 const TABLE_MAX = 0x1_0000;
 
 /** Makes and keeps handlers. */
 export class Handlers {
   readonly run: Run;
-  /** For a fused handler, the handler of its first instruction alone; otherwise the handler itself. */
+  /** For a fused handler, the handler of its first instruction alone; for one without flags, that with; otherwise the handler itself. */
   readonly plain: Uint16Array;
+  /** By handler: {@link TRAIT} bits. */
+  readonly traits: Uint8Array;
+  /** By handler: the variant that stores no flags, or the handler itself. */
+  readonly flagless: Uint16Array;
   /** Number of called handlers made so far. */
   calledCount = 0;
 
@@ -41,9 +56,11 @@ export class Handlers {
   readonly #procedures: Procedures;
   readonly #cpus: readonly Cpu[];
   readonly #table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_STEP });
-  readonly #byForm = new Map<string, HandlerRef>();
+  readonly #byKey = new Map<string, HandlerRef>();
+  /** By form, and there without and with index register: what #byKey says, without making a key. */
+  readonly #byForm = new Map<Form, (HandlerRef | undefined)[]>();
   readonly #fused = new Map<number, number>();
-  readonly #pending: { key: string; handler: InlineHandler }[] = [];
+  readonly #pending: { rare: number; handler: InlineHandler }[] = [];
   readonly #imports: Record<string, (...args: number[]) => number | void>;
 
   constructor(memory: MachineMemory, cpus: readonly Cpu[], procedures: Procedures) {
@@ -54,32 +71,52 @@ export class Handlers {
     installPermuteTables(memory.u8, VECTOR_TABLES_BASE);
     const { singles, pairs } = inlineForms(cpus[0]!.model);
     const handlers: InlineHandler[] = singles.map((part) => ({ parts: [part] }));
+    const first = PSEUDO.first;
     singles.forEach((part, i) => {
-      this.#byForm.set(keyOf(part.form, part.hasIndex), { handler: PSEUDO.first + i, rare: 0 });
+      this.#byKey.set(keyOf(part.form, part.hasIndex), { handler: first + i, rare: 0 });
     });
-    this.plain = new Uint16Array(PSEUDO.first + singles.length + pairs.length);
-    for (let i = 0; i < PSEUDO.first + singles.length; i++) this.plain[i] = i;
+    const plain = Array.from({ length: first + singles.length }, (_, i) => i);
     for (const [a, b] of pairs) {
-      const first = this.#byForm.get(keyOf(a.form, a.hasIndex))!.handler;
-      const second = this.#byForm.get(keyOf(b.form, b.hasIndex))!.handler;
-      this.plain[PSEUDO.first + handlers.length] = first;
-      this.#fused.set(first * 0x1_0000 + second, PSEUDO.first + handlers.length);
+      const one = this.#byKey.get(keyOf(a.form, a.hasIndex))!.handler;
+      const two = this.#byKey.get(keyOf(b.form, b.hasIndex))!.handler;
+      this.#fused.set(one * 0x1_0000 + two, first + handlers.length);
+      plain.push(one);
       handlers.push({ parts: [a, b] });
     }
+    const effects = singles.map((part) => effectsOf(pagesOf(memory), part));
+    const flagless = plain.map((_, i) => i);
+    singles.forEach((part, i) => {
+      if (!effects[i]!.sets || effects[i]!.reads) return;
+      flagless[first + i] = first + handlers.length;
+      plain.push(first + i);
+      flagless.push(first + handlers.length);
+      handlers.push({ parts: [part], flagsAreDead: true });
+    });
+    this.plain = Uint16Array.from(plain);
+    this.flagless = Uint16Array.from(flagless);
+    this.traits = new Uint8Array(plain.length).fill(TRAIT.needsFlags);
+    effects.forEach((e, i) => {
+      this.traits[first + i] = (e.reads || e.exits ? TRAIT.needsFlags : 0) | (e.kills ? TRAIT.killsFlags : 0);
+    });
     const written = writeInterpreter(pagesOf(memory), handlers);
     this.run = this.#instantiate(written)["run"] as Run;
   }
 
   /** The handler of a form. A form met for the first time is only made by {@link flush}, which must come before its record runs. */
   of(form: Form, hasIndex: boolean): HandlerRef {
+    let pair = this.#byForm.get(form);
+    if (!pair) this.#byForm.set(form, pair = [undefined, undefined]);
+    return pair[hasIndex ? 1 : 0] ??= this.#find(form, hasIndex);
+  }
+  #find(form: Form, hasIndex: boolean): HandlerRef {
     const key = keyOf(form, hasIndex);
-    const known = this.#byForm.get(key);
+    const known = this.#byKey.get(key);
     if (known) return known;
     const rare = this.calledCount++;
     if (rare >= TABLE_MAX) throw new Error("Out of handler slots: the instruction table has more forms than a record can name");
     const ref = { handler: PSEUDO.called, rare };
-    this.#byForm.set(key, ref);
-    this.#pending.push({ key, handler: { parts: [{ form, hasIndex }] } });
+    this.#byKey.set(key, ref);
+    this.#pending.push({ rare, handler: { parts: [{ form, hasIndex }] } });
     return ref;
   }
   /** The handler that does `first` and then `second`, or 0. */
@@ -92,7 +129,7 @@ export class Handlers {
     const batch = this.#pending.splice(0);
     const exports = this.#instantiate(writeCalled(pagesOf(this.#memory), batch.map((entry) => entry.handler)));
     batch.forEach((entry, i) => {
-      const { rare } = this.#byForm.get(entry.key)!;
+      const { rare } = entry;
       while (rare >= this.#table.length) this.#table.grow(TABLE_STEP);
       this.#table.set(rare, exports[String(i)] as CallableFunction);
     });
@@ -144,21 +181,27 @@ export class Handlers {
         ((low | 0) >>> 0 < pageLow >>> 0 ? 1 : 0);
       i32[at + (S.REMAINING >>> 2)] = budget - ((ptr - entry) >>> 5);
     };
+    /** The segment of an access in 64-bit mode: SS too where the handler, made for all four, says DS. */
+    const segmentOfRecord = (ptr: number, seg: number): number => {
+      if (seg >= SEG.FS || seg === SEG.SS) return seg;
+      const register = u16[(ptr + REC.base) >>> 1]!;
+      return register === S.GPR + R.RSP * 8 || register === S.GPR + R.RBP * 8 ? SEG.SS : seg;
+    };
     return {
       loadSlow: (base, ptr, entry, budget, low, high, info) => {
         expose(base!, ptr!, entry!, budget!);
-        return cpuAt(base!).access.loadSlow(low!, high!, info! & 0xff, info! >>> 8);
+        return cpuAt(base!).access.loadSlow(low!, high!, info! & 0xff, segmentOfRecord(ptr!, info! >>> 8));
       },
       storeSlow: (base, ptr, entry, budget, low, high, info) => {
         expose(base!, ptr!, entry!, budget!);
         const cpu = cpuAt(base!);
-        const code = cpu.access.storeSlow(low!, high!, info! & 0xff, info! >>> 8);
+        const code = cpu.access.storeSlow(low!, high!, info! & 0xff, segmentOfRecord(ptr!, info! >>> 8));
         if (code !== EXIT_NONE) cpu.set32(S.EXIT, code);
         return code;
       },
       rmwSlow: (base, ptr, entry, budget, low, high, info) => {
         expose(base!, ptr!, entry!, budget!);
-        return cpuAt(base!).access.rmwSlow(low!, high!, info! & 0xff, info! >>> 8);
+        return cpuAt(base!).access.rmwSlow(low!, high!, info! & 0xff, segmentOfRecord(ptr!, info! >>> 8));
       },
       spillFlush: (base) => cpuAt(base!).access.spillFlush(),
       segCheck: (base, ptr, entry, budget, offset, seg, info) => {
@@ -174,8 +217,23 @@ export class Handlers {
   }
 }
 
+/** What the description of an inline form does, found by writing it once. */
+function effectsOf(memoryPages: number, part: InlineForm): Effects {
+  return writeCalled(memoryPages, [{ parts: [part] }]).effects[0]!;
+}
+
+/**
+ * Forms with equal keys share a handler. In 64-bit mode ES, CS, SS and DS differ only in the exception for a non-canonical
+ * address, which the access's slow path finds out ({@link segmentOfRecord}).
+ */
 function keyOf(form: Form, hasIndex: boolean): string {
-  return hasIndex ? `${form.key}|i` : form.key;
+  let { key } = form;
+  if (form.mode === 2 && form.segment >= 0 && form.segment < SEG.FS) {
+    const parts = key.split(" ");
+    parts[SEGMENT_IN_KEY] = String(SEG.DS);
+    key = parts.join(" ");
+  }
+  return hasIndex ? `${key}|i` : key;
 }
 
 /** Declared size of the imported memory: the smallest that every machine has. */

@@ -2,7 +2,7 @@
  * Bit instructions: BT and its sisters, scans and counts, BMI1 and BMI2, CRC32 (SDM vol. 2).
  *
  * Where the SDM leaves flags undefined they keep their values (BT, BSF, BSR, LZCNT, TZCNT), or are those of a
- * logical operation (BEXTR, BZHI, BLSI …).
+ * logical operation (BEXTR, BZHI, BLSI ...).
  *
  * Room: `hw/isa/`; rows of the instruction table, imports only the row's own vocabulary.
  *
@@ -84,7 +84,7 @@ const population: Semantic = (b, o) => {
   b.write(o[0]!, r);
 };
 
-/** `a` without its bits from `n` up; all of it when n ≥ w (n may be up to 255). */
+/** `a` without its bits from `n` up; all of it when n >= w (n may be up to 255). */
 function lowBits<I, C, X>(b: Builder<I, C, X>, w: Width, a: I, n: I): I {
   const mask = b.sub(w, b.shl(w, b.imm(1), b.and(n, b.imm(63))), b.imm(1));
   return b.select(b.ltU(n, b.imm(w)), b.and(a, mask), a);

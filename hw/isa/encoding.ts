@@ -228,7 +228,9 @@ export function parseEncoding(row: Row, rowIndex: number, text: string): Encodin
   }
   // A further opcode byte is a whole ModRM byte written without its stroke.
   let modrm = bytes.length === 2 ? bytes[1]! : -1;
-  if (bytes.length === 0 || bytes.length > 2) fail("the opcode does not fit an opcode map");
+  if (bytes.length === 0 || bytes.length > 2 || (map === 0 && bytes[0] === 0x0f)) {
+    fail("the opcode does not fit an opcode map");
+  }
   const opcode = bytes[0]!;
 
   // Modifiers.

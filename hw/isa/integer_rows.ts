@@ -144,7 +144,7 @@ function divide128<I, C, X>(b: Builder<I, C, X>, high: I, low: I, divisor: I): I
   const u = b.or(b.shl(64, high, shift), moved);
   const uLow = b.shl(64, low, shift);
 
-  /** One quotient digit of rest·2^32 + next: the estimate from the leading digit is at most two too large. */
+  /** One quotient digit of rest * 2^32 + next: the estimate from the leading digit is at most two too large. */
   const digit = (rest: I, next: I): I => {
     const q0 = b.divU(rest, vHigh);
     const r0 = b.sub(64, rest, b.mul(64, q0, vHigh));

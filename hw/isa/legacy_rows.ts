@@ -20,7 +20,7 @@ function lowDigitOff<I, C, X>(b: Builder<I, C, X>, al: I): C {
   return b.orC(b.ltU(b.imm(9), b.and(al, b.imm(15))), b.flag("AF"));
 }
 
-/** AAA and AAS: AX ± 106H, and the low digit alone stays in AL. */
+/** AAA and AAS: AX +/- 106H, and the low digit alone stays in AL. */
 function asciiAdjust(operation: "add" | "sub"): Semantic {
   return (b) => {
     const ax = b.reg(16, R.RAX);

@@ -94,12 +94,12 @@ const ror: Step = (b, w, a, count) => {
   return r;
 };
 
-/** The count of a rotation through carry: 9 and 17 positions come round again. Gives 0 … w. */
+/** The count of a rotation through carry: 9 and 17 positions come round again. Gives 0 ... w. */
 function carryCount<I, C, X>(b: Builder<I, C, X>, w: Width, count: I): I {
   return w === 8 || w === 16 ? b.remU(count, b.imm(w + 1)) : count;
 }
 
-/** RCL and RCR; `rotate` gets a count of 1 … w. */
+/** RCL and RCR; `rotate` gets a count of 1 ... w. */
 function rotateThroughCarry(
   rotate: <I, C, X>(b: Builder<I, C, X>, w: Width, a: I, count: I, carry: I) => { r: I; out: C; of: C },
 ): Step {

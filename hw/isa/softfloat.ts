@@ -199,7 +199,10 @@ function roundShift(
   return { q: up ? q + 1n : q, inexact, up };
 }
 
-/** How far the x87 moves the exponent of a result whose unmasked overflow or underflow it reports. */
+/**
+ * How far the x87 moves the exponent of a result whose unmasked overflow or underflow it reports. What is out of range even
+ * then (FSCALE) becomes infinity or zero, and counts as inexact.
+ */
 const BIAS_ADJUST = 24576;
 
 /** Builds a finite pattern from a significand of at most `precision` bits whose lowest bit weighs 2^exponent. */
@@ -246,18 +249,20 @@ export function roundAndPack(
       const ones = ((1n << BigInt(precision)) - 1n) << BigInt(widen);
       return pack(fmt, sign, ones, fmt.emax - fmt.precision + 1);
     }
-    env.flags |= FP_OE | (inexact ? FP_PE : 0);
-    env.c1 = up;
-    if (!fmt.explicitInteger || leading - BIAS_ADJUST > fmt.emax) return fpInfinity(fmt, sign);
+    const massive = fmt.explicitInteger && leading - BIAS_ADJUST > fmt.emax;
+    env.flags |= FP_OE | (inexact || massive ? FP_PE : 0);
+    env.c1 = up || massive;
+    if (!fmt.explicitInteger || massive) return fpInfinity(fmt, sign);
     return pack(fmt, sign, q << BigInt(widen), lowest - widen - BIAS_ADJUST);
   }
 
   if (exponent + length - 1 < fmt.emin) {
     const tiny = leading < fmt.emin;
     if (tiny && !(env.masks & FP_UE)) {
-      env.flags |= FP_UE | (inexact ? FP_PE : 0);
-      env.c1 = up;
-      if (!fmt.explicitInteger || leading + BIAS_ADJUST < fmt.emin) return fpZero(fmt, sign);
+      const massive = fmt.explicitInteger && leading + BIAS_ADJUST < fmt.emin;
+      env.flags |= FP_UE | (inexact || massive ? FP_PE : 0);
+      env.c1 = up && !massive;
+      if (!fmt.explicitInteger || massive) return fpZero(fmt, sign);
       return pack(fmt, sign, q << BigInt(widen), lowest - widen + BIAS_ADJUST);
     }
     if (tiny && env.ftz && !fmt.explicitInteger) {

@@ -64,7 +64,7 @@ function stackAddress<I, C, X>(b: Builder<I, C, X>, f: Form, address: I): I {
 }
 
 /**
- * ENTER: builds a stack frame; level L > 0 copies the L − 1 outer frame pointers and adds the new one. A fault leaves
+ * ENTER: builds a stack frame; level L > 0 copies the L - 1 outer frame pointers and adds the new one. A fault leaves
  * the registers unchanged; what it wrote lies below rSP.
  */
 const enter: Semantic = (b, o, f) => {

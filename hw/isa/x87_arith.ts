@@ -18,6 +18,7 @@ import {
   FP_ALL,
   FP_DE,
   FP_IE,
+  FP_PE,
   FP_ZE,
   fpAdd,
   fpCompare,
@@ -155,12 +156,18 @@ function arithmeticMemory(operation: Binary, form: MemoryForm): Procedure {
 
 // ---- comparisons ---------------------------------------------------------------------------------------------
 
+// An unmasked exception only keeps a comparison from popping: the condition codes (FCOMI: the flags) are set all the
+// same. Deviation: the SDM's pages say that they are not set then; silicon (AMD family 17H and up) sets them.
+
 const UNORDERED = FSW.C0 | FSW.C2 | FSW.C3;
 
 /** Condition bits of a comparison's result. */
 function conditionsOf(order: -1 | 0 | 1 | 2): number {
   return order === 2 ? UNORDERED : order === 0 ? FSW.C3 : order < 0 ? FSW.C0 : 0;
 }
+
+/** RFLAGS bits of the results less, equal, greater, unordered. */
+const RFLAGS_OF = [RFLAGS.CF, RFLAGS.ZF, 0, RFLAGS.ZF | RFLAGS.PF | RFLAGS.CF];
 
 function popTimes(cpu: Cpu, times: number): void {
   for (let n = 0; n < times; n++) pop(cpu);
@@ -172,18 +179,16 @@ function compareRegister(quiet: boolean): Procedure {
     const i = cpu.argLow(0), pops = cpu.argLow(1);
     pointInstruction(cpu);
     if (isEmpty(cpu, 0) || isEmpty(cpu, i)) {
-      if (stackFault(cpu, false)) {
-        setConditions(cpu, UNORDERED);
-        popTimes(cpu, pops);
-      }
+      const masked = stackFault(cpu, false);
+      setConditions(cpu, UNORDERED);
+      if (masked) popTimes(cpu, pops);
       return EXIT_NONE;
     }
     const env = environment(cpu);
     const order = fpCompare(F80, readSt(cpu, 0), readSt(cpu, i), env, quiet);
     reportEnv(cpu, env);
-    if (isStopped(env)) return EXIT_NONE;
     setConditions(cpu, conditionsOf(order));
-    popTimes(cpu, pops);
+    if (!isStopped(env)) popTimes(cpu, pops);
     return EXIT_NONE;
   };
 }
@@ -194,53 +199,34 @@ function compareMemory(form: MemoryForm): Procedure {
     const source = widen(form, cpu.arg(0)), pops = cpu.argLow(3);
     pointOperand(cpu, 1);
     if (isEmpty(cpu, 0)) {
-      if (stackFault(cpu, false)) {
-        setConditions(cpu, UNORDERED);
-        popTimes(cpu, pops);
-      }
+      const masked = stackFault(cpu, false);
+      setConditions(cpu, UNORDERED);
+      if (masked) popTimes(cpu, pops);
       return EXIT_NONE;
     }
     const env = environment(cpu), a = readSt(cpu, 0);
     const order = withSource(a, source, env, () => fpCompare(F80, a, source.value, env, false));
     reportEnv(cpu, env);
-    if (isStopped(env)) return EXIT_NONE;
     setConditions(cpu, conditionsOf(order));
-    popTimes(cpu, pops);
+    if (!isStopped(env)) popTimes(cpu, pops);
     return EXIT_NONE;
   };
 }
 
-/** Result bit of `x87_comi`: the flags are to be changed. ZF, PF and CF stand at their places in RFLAGS. */
-export const COMI_SETS = 0x100;
-
-/** FCOMI, FUCOMI and the popping ones. Arguments: i; 1 if quiet; pops. Result: RFLAGS bits and COMI_SETS. */
+/** FCOMI, FUCOMI and the popping ones. Arguments: i; 1 if quiet; pops. Result: ZF, PF and CF at their places in RFLAGS. */
 function compareFlags(cpu: Cpu): number {
   const i = cpu.argLow(0), quiet = cpu.argLow(1) !== 0, pops = cpu.argLow(2);
   pointInstruction(cpu);
-  let order: -1 | 0 | 1 | 2 = 2;
-  if (isEmpty(cpu, 0) || isEmpty(cpu, i)) {
-    if (!stackFault(cpu, false)) {
-      cpu.setResult(0, 0);
-      return EXIT_NONE;
-    }
-  } else {
+  let order: -1 | 0 | 1 | 2 = 2, proceeds: boolean;
+  if (isEmpty(cpu, 0) || isEmpty(cpu, i)) proceeds = stackFault(cpu, false);
+  else {
     const env = environment(cpu);
     order = fpCompare(F80, readSt(cpu, 0), readSt(cpu, i), env, quiet);
     reportEnv(cpu, env);
-    if (isStopped(env)) {
-      cpu.setResult(0, 0);
-      return EXIT_NONE;
-    }
+    proceeds = !isStopped(env);
   }
-  popTimes(cpu, pops);
-  const flags = order === 2
-    ? RFLAGS.ZF | RFLAGS.PF | RFLAGS.CF
-    : order === 0
-    ? RFLAGS.ZF
-    : order < 0
-    ? RFLAGS.CF
-    : 0;
-  cpu.setResult(flags | COMI_SETS, 0);
+  if (proceeds) popTimes(cpu, pops);
+  cpu.setResult(RFLAGS_OF[order + 1]!, 0);
   return EXIT_NONE;
 }
 
@@ -281,9 +267,7 @@ function loadMemory(form: MemoryForm): Procedure {
 function loadRegister(cpu: Cpu): number {
   const i = cpu.argLow(0);
   pointInstruction(cpu);
-  if (!isEmpty(cpu, -1)) {
-    pushOrOverflow(cpu, INDEFINITE);
-  } else if (isEmpty(cpu, i)) {
+  if (isEmpty(cpu, i)) {
     if (stackFault(cpu, false)) push(cpu, INDEFINITE);
   } else pushOrOverflow(cpu, readSt(cpu, i));
   return EXIT_NONE;
@@ -405,6 +389,10 @@ function storeMemory({ bytes, convert, indefinite }: Target): Procedure {
       value = convert(readSt(cpu, 0), env);
       flags = env.flags;
       stored = !isStoreStopped(env);
+      if (!stored) { // nothing is stored, so nothing was inexact
+        flags &= ~FP_PE;
+        env.c1 = false;
+      }
     }
     if (stored) {
       place80(cpu, value);
@@ -432,6 +420,15 @@ function storeRegister(cpu: Cpu): number {
   return EXIT_NONE;
 }
 
+/** FSTPNCE: as FSTP ST(i), but an empty ST(0) raises nothing and writes nothing. Argument: i. */
+function storeNoException(cpu: Cpu): number {
+  pointInstruction(cpu);
+  if (!isEmpty(cpu, 0)) writeSt(cpu, cpu.argLow(0), readSt(cpu, 0));
+  report(cpu, 0, false);
+  pop(cpu);
+  return EXIT_NONE;
+}
+
 // ---- moves within the stack -----------------------------------------------------------------------------------------
 
 /** FXCH. Argument: i. */
@@ -456,7 +453,6 @@ function conditionalMove(cpu: Cpu): number {
     if (stackFault(cpu, false)) writeSt(cpu, 0, INDEFINITE);
     return EXIT_NONE;
   }
-  report(cpu, 0, false);
   if (holds) writeSt(cpu, 0, readSt(cpu, i));
   return EXIT_NONE;
 }
@@ -464,6 +460,7 @@ function conditionalMove(cpu: Cpu): number {
 /** FFREE, FFREEP. Arguments: i, pops. */
 function free(cpu: Cpu): number {
   pointInstruction(cpu);
+  report(cpu, 0, false);
   freeSt(cpu, cpu.argLow(0));
   popTimes(cpu, cpu.argLow(1));
   return EXIT_NONE;
@@ -489,13 +486,14 @@ function signOperation(change: (value: bigint) => bigint): Procedure {
 function test(cpu: Cpu): number {
   pointInstruction(cpu);
   if (isEmpty(cpu, 0)) {
-    if (stackFault(cpu, false)) setConditions(cpu, UNORDERED);
+    stackFault(cpu, false);
+    setConditions(cpu, UNORDERED);
     return EXIT_NONE;
   }
   const env = environment(cpu);
   const order = fpCompare(F80, readSt(cpu, 0), 0n, env, false);
   reportEnv(cpu, env);
-  if (!isStopped(env)) setConditions(cpu, conditionsOf(order));
+  setConditions(cpu, conditionsOf(order));
   return EXIT_NONE;
 }
 
@@ -528,6 +526,7 @@ function table(): Record<string, Procedure> {
     x87_ld_f80: load80,
     x87_ld_bcd: loadBcd,
     x87_st: storeRegister,
+    x87_st_nce: storeNoException,
     x87_xch: exchange,
     x87_cmov: conditionalMove,
     x87_free: free,

@@ -168,7 +168,7 @@ function extractParts(a: bigint, env: FpEnv): { readonly exponent: bigint; reado
 
 interface Remainder {
   readonly value: bigint;
-  /** Condition bits: quotient bits 2, 1, 0 in C0, C3, C1; C2 if the reduction is not complete. */
+  /** Condition bits: quotient bits 2, 1, 0 in C0, C3, C1; C2 if the reduction is not complete; -1 if there is no quotient. */
   readonly conditions: number;
 }
 
@@ -183,8 +183,8 @@ function leading(p: FpParts): number {
 function remainder(a: bigint, b: bigint, nearest: boolean, env: FpEnv): Remainder {
   const pa = fpUnpack(F80, a), pb = fpUnpack(F80, b);
   const nan = fpNaNResult(F80, a, pa, b, pb, env);
-  if (nan !== undefined) return { value: nan, conditions: 0 };
-  if (pa.kind === "infinity" || pb.kind === "zero") return { value: fpInvalid(F80, env), conditions: 0 };
+  if (nan !== undefined) return { value: nan, conditions: -1 };
+  if (pa.kind === "infinity" || pb.kind === "zero") return { value: fpInvalid(F80, env), conditions: -1 };
   if (fpDenormalStops(env, pa, pb)) return { value: 0n, conditions: 0 };
   if (pa.kind === "zero") return { value: a, conditions: 0 };
   const quiet: FpEnv = { ...env, flags: 0, masks: FP_ALL };
@@ -219,21 +219,20 @@ function finish(sign: boolean, rest: bigint, exponent: number, conditions: numbe
   return { value: roundAndPack(F80, 64, sign, rest, exponent, false, env), conditions };
 }
 
+/** FPREM, FPREM1. C0 and C3 keep their values where there is no quotient (a fault, a NaN, an invalid operation). */
 function partialRemainder(nearest: boolean): Procedure {
   return (cpu) => {
     pointInstruction(cpu);
-    const clearConditions = () => setStatus(cpu, statusWord(cpu) & ~(FSW.C0 | FSW.C1 | FSW.C2 | FSW.C3));
+    setStatus(cpu, statusWord(cpu) & ~(FSW.C1 | FSW.C2));
     if (isEmpty(cpu, 0) || isEmpty(cpu, 1)) {
-      clearConditions();
       if (stackFault(cpu, false)) writeSt(cpu, 0, INDEFINITE);
       return EXIT_NONE;
     }
     const env = environment(cpu);
     const { value, conditions } = remainder(readSt(cpu, 0), readSt(cpu, 1), nearest, env);
-    clearConditions();
     report(cpu, env.flags, false);
     if (isStopped(env)) return EXIT_NONE;
-    setStatus(cpu, statusWord(cpu) | conditions);
+    if (conditions >= 0) setStatus(cpu, (statusWord(cpu) & ~(FSW.C0 | FSW.C3)) | conditions);
     writeSt(cpu, 0, value);
     return EXIT_NONE;
   };

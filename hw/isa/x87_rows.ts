@@ -13,7 +13,7 @@ import { R, RFLAGS, S } from "../state.ts";
 import type { Builder, Semantic, Width } from "./builder.ts";
 import type { Row, RowFlags } from "./form.ts";
 import { row } from "./form.ts";
-import { ARITHMETIC, type ArithmeticName, COMI_SETS, type MemoryForm, type StoreForm } from "./x87_arith.ts";
+import { ARITHMETIC, type ArithmeticName, type MemoryForm, type StoreForm } from "./x87_arith.ts";
 
 const X87: RowFlags = { trap: "x87", cpuid: "fpu" };
 const X87_CMOV: RowFlags = { trap: "x87", cpuid: "cmov" };
@@ -24,7 +24,6 @@ const NM = 7;
 const CR0_MP_TS = 0xa;
 /** FSW.ES is bit 7. */
 const ES_BIT = 7;
-const COMI_SETS_BIT = 31 - Math.clz32(COMI_SETS);
 const bitOf = (mask: number) => 31 - Math.clz32(mask);
 
 /** What every waiting instruction begins with: a pending unmasked exception is raised first. */
@@ -122,21 +121,18 @@ const compareRows: Row[] = [
   row("FUCOMPP", ["DA /E9"], X87, plain("x87_ucom", 1, 2)),
 ];
 
-/** FCOMI and its like: OF, SF and AF are cleared whenever the other three are set. */
+/** FCOMI and its like: OF, SF and AF are cleared. */
 function compareFlags(quiet: boolean, pops: number): Semantic {
   return (b, [sti]) => {
     wait(b);
-    const result = b.callResult("x87_comi", b.read(sti!), b.imm(quiet ? 1 : 0), b.imm(pops));
-    const flags = b.variable(result);
-    b.if(b.bit(flags.get(), COMI_SETS_BIT), () => {
-      b.setFlags({
-        ZF: b.bit(flags.get(), bitOf(RFLAGS.ZF)),
-        PF: b.bit(flags.get(), bitOf(RFLAGS.PF)),
-        CF: b.bit(flags.get(), bitOf(RFLAGS.CF)),
-        OF: b.always(false),
-        SF: b.always(false),
-        AF: b.always(false),
-      });
+    const flags = b.variable(b.callResult("x87_comi", b.read(sti!), b.imm(quiet ? 1 : 0), b.imm(pops)));
+    b.setFlags({
+      ZF: b.bit(flags.get(), bitOf(RFLAGS.ZF)),
+      PF: b.bit(flags.get(), bitOf(RFLAGS.PF)),
+      CF: b.bit(flags.get(), bitOf(RFLAGS.CF)),
+      OF: b.always(false),
+      SF: b.always(false),
+      AF: b.always(false),
     });
   };
 }
@@ -200,7 +196,7 @@ const moveRows: Row[] = [
   store("FBSTP", "DF /6 Mt:w", "bcd", 1),
   row("FST", ["DD /2:reg STi:w"], X87, onRegister("x87_st", 0)),
   row("FSTP", ["DD /3:reg STi:w", "DF /2:reg STi:w", "DF /3:reg STi:w"], X87, onRegister("x87_st", 1)),
-  row("FSTPNCE", ["D9 /3:reg STi:w"], X87, onRegister("x87_st", 1)),
+  row("FSTPNCE", ["D9 /3:reg STi:w"], X87, onRegister("x87_st_nce")),
   row("FXCH", ["D9 /1:reg STi:rw", "DD /1:reg STi:rw", "DF /1:reg STi:rw"], X87, onRegister("x87_xch")),
   row("FFREE", ["DD /0:reg STi:w"], X87, onRegister("x87_free", 0)),
   row("FFREEP", ["DF /0:reg STi:w"], X87, onRegister("x87_free", 1)),

@@ -14,6 +14,7 @@
 import {
   bitLength,
   F80,
+  FP_PE,
   FP_ZE,
   fpDenormalStops,
   type FpEnv,
@@ -90,8 +91,7 @@ export function loadConstant(name: ConstantName, env: FpEnv): bigint {
 // ---- exponentials and logarithms ----------------------------------------------------------------------------
 
 /**
- * 2^a - 1. The SDM leaves |a| > 1 undefined; here such finite arguments come back unchanged, as infinity does (minus
- * infinity gives -1).
+ * 2^a - 1. The SDM leaves |a| > 1 undefined; here such finite arguments come back unchanged with PE, as silicon has it.
  */
 export function exp2MinusOne(a: bigint, env: FpEnv): bigint {
   const p = fpUnpack(F80, a);
@@ -104,7 +104,9 @@ export function exp2MinusOne(a: bigint, env: FpEnv): bigint {
   const top = leading(p);
   if (top >= 0) {
     if (a === ONE) return ONE;
-    return a === MINUS_ONE ? MINUS_HALF : a;
+    if (a === MINUS_ONE) return MINUS_HALF;
+    env.flags |= FP_PE;
+    return a;
   }
   if (top < TINY) {
     return rounded(p.sign, p.significand * LN2, env, p.exponent - CONSTANT_BITS);
@@ -135,6 +137,7 @@ function timesLog2(y: FpParts, significand: bigint, exponent: number, env: FpEnv
   if (value === 0n) return fpZero(F80, y.sign);
   const negative = value < 0n;
   const product = (negative ? -value : value) * y.significand;
+  env.flags |= FP_PE; // silicon reports it even where the logarithm is an integer
   return roundAndPack(F80, 64, y.sign !== negative, product, y.exponent - BITS, rest !== 0n, env);
 }
 
@@ -167,23 +170,25 @@ export function yLog2X(x: bigint, y: bigint, env: FpEnv): bigint {
 }
 
 /**
- * FYL2XP1: y * log2(x + 1). The SDM defines it for |x| up to 1 - sqrt(2)/2; here it holds for all x above -1, and x
- * at or below -1 is an invalid operation.
+ * FYL2XP1: y * log2(x + 1). The SDM defines it for |x| up to 1 - sqrt(2)/2; here it holds for all x above -1, and finite
+ * x at or below -1 comes back unchanged with PE, as silicon has it.
  */
 export function yLog2XPlus1(x: bigint, y: bigint, env: FpEnv): bigint {
   const px = fpUnpack(F80, x), py = fpUnpack(F80, y);
   const nan = fpNaNResult(F80, x, px, y, py, env);
   if (nan !== undefined) return nan;
   env.c1 = false;
-  if (px.sign && (px.kind === "infinity" || (px.kind !== "zero" && leading(px) >= 0))) {
-    return fpInvalid(F80, env);
-  }
+  if (px.sign && px.kind === "infinity") return fpInvalid(F80, env);
   if (px.kind === "infinity" && py.kind === "zero") return fpInvalid(F80, env);
   if (py.kind === "infinity" && px.kind === "zero") return fpInvalid(F80, env);
   if (fpDenormalStops(env, px, py)) return 0n;
   const sign = px.sign !== py.sign;
   if (px.kind === "infinity" || py.kind === "infinity") return fpInfinity(F80, sign);
   if (px.kind === "zero" || py.kind === "zero") return fpZero(F80, sign);
+  if (px.sign && leading(px) >= 0) {
+    env.flags |= FP_PE;
+    return x;
+  }
   if (leading(px) < TINY) {
     const product = px.significand * py.significand * LOG2_E;
     return rounded(sign, product, env, px.exponent + py.exponent - CONSTANT_BITS);

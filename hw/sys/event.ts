@@ -8,7 +8,7 @@
  * @module
  */
 import { type Cpu, FAULT, type Procedures, VECTOR } from "../cpu.ts";
-import { ATTENTION_INTERRUPT, EXIT_END, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
+import { EXIT_END, RFLAGS, S, SEG } from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
 import {
   AR,
@@ -33,6 +33,7 @@ import {
   setNull,
   setRealSegment,
 } from "./segments.ts";
+import { afterTransfer } from "./attention.ts";
 import { Stack } from "./stack.ts";
 import { switchTask, taskSwitches } from "./task.ts";
 
@@ -141,8 +142,6 @@ function deliver(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): 
   const blocking = at + (S.BLOCKING >>> 2);
   i32[blocking] = (i32[blocking]! & ~3) | (kind === "nmi" ? 8 : 0);
   i32[at + (S.ACTIVITY >>> 2)] = 0;
-  // Delivery clears TF: the instruction that caused it is not traced any further.
-  i32[at + (S.STEPFLAGS >>> 2)]! &= ~RFLAGS.TF;
   if (vector === VECTOR.DB && kind !== "software") {
     i32[at + ((S.DR + 7 * 8) >>> 2)]! &= ~0x2000;
     i32[at + (S.DEBUGCTL >>> 2)] = 0;
@@ -228,7 +227,15 @@ function deliverLong(
   i32[f + 7] = oldHigh;
   i32[f + 8] = i32[at + (S.SEGSEL >>> 2) + SEG.SS]!;
   i32[f + 9] = 0;
-  access.writeBytes(frameLow, frameHigh, cpu.base + S.FRAME, bytes, newCpl < cpl ? IMPLICIT : 0);
+  const how = newCpl < cpl ? IMPLICIT : 0;
+  if ((frameLow & 0xfff) + bytes > 4096) {
+    access.writeBytes(frameLow, frameHigh, cpu.base + S.FRAME, bytes, how);
+  } else {
+    // In one page the first write can fault, the others can't.
+    for (let i = 0, word = at + (S.FRAME >>> 2); i < bytes; i += 8, word += 2) {
+      access.write(frameLow + i, frameHigh, 8, i32[word]!, i32[word + 1]!, how);
+    }
+  }
 
   // Nothing can fault any more.
   i32[rsp] = frameLow;
@@ -352,7 +359,7 @@ function deliverReal(cpu: Cpu, vector: number, kind: EventKind, flags: number): 
 
 /** Delivers a software event from inside an instruction. Its faults are the instruction's, unless a task switch has taken place. */
 function software(cpu: Cpu, vector: number, kind: "software" | "privilegedSoftware"): number {
-  const begun = taskSwitches();
+  const begun = taskSwitches(), traced = cpu.get32(S.RFLAGS) & RFLAGS.TF;
   try {
     deliver(cpu, vector, kind, -1);
   } catch (e) {
@@ -360,25 +367,15 @@ function software(cpu: Cpu, vector: number, kind: "software" | "privilegedSoftwa
     deliverFault(cpu);
     return EXIT_END;
   }
-  return afterTransfer(cpu);
+  // Delivery clears TF, and there is no trap for the INT itself.
+  if (traced) cpu.set32(S.STEPFLAGS, cpu.get32(S.STEPFLAGS) | RFLAGS.TF);
+  return taskSwitches() === begun ? afterTransfer(cpu) : afterTaskSwitch(cpu);
 }
 
-/**
- * EXIT_ code of a procedure after which the engine may go on, unless something asks to be looked at first: single-step, breakpoints,
- * an interrupt that RFLAGS.IF now lets in, another attention, a processor that stopped.
- */
-export function afterTransfer(cpu: Cpu): number {
-  const i32 = cpu.memory.i32, at = cpu.base >>> 2;
-  if (i32[at + (S.PENDINGDB >>> 2)]! & DR6_BT) {
-    deliverPendingDebug(cpu);
-    return EXIT_END;
-  }
-  const flags = i32[at + (S.RFLAGS >>> 2)]!;
-  let attention = i32[at + (S.ATTENTION >>> 2)]!;
-  if (!(flags & RFLAGS.IF)) attention &= ~ATTENTION_INTERRUPT;
-  return (attention | (flags & (RFLAGS.TF | RFLAGS.RF)) | i32[at + (S.ACTIVITY >>> 2)]!) === 0
-    ? EXIT_NONE
-    : EXIT_END;
+/** What follows an instruction that switched tasks: the debug trap of the new TSS, if it asks for one. */
+export function afterTaskSwitch(cpu: Cpu): number {
+  if (cpu.get32(S.PENDINGDB) & DR6_BT) deliverPendingDebug(cpu);
+  return EXIT_END;
 }
 
 /** #GP(0) for INT n in virtual-8086 mode with IOPL < 3. */

@@ -352,9 +352,9 @@ export function adjustStack(cpu: Cpu, mode: number, bytes: number): void {
   }
 }
 
-/** Interrupts and debug traps wait for the next instruction, unless they already do. */
+/** Interrupts and debug traps wait until after the next instruction; the run loop ends the shadow. */
 function blockByMovSs(cpu: Cpu): void {
-  if ((cpu.get32(S.STEPFLAGS) & 2) === 0) cpu.set32(S.BLOCKING, cpu.get32(S.BLOCKING) | 2);
+  cpu.set32(S.BLOCKING, cpu.get32(S.BLOCKING) | 2);
 }
 
 /** Procedures of this file. */

@@ -8,7 +8,7 @@
  */
 import { type Cpu, VECTOR } from "../cpu.ts";
 import { S, SEG } from "../state.ts";
-import { AR } from "./mode.ts";
+import { AR, isCanonical } from "./mode.ts";
 import type { Descriptor } from "./segments.ts";
 
 /** A stack: the hidden part of its segment, and the stack pointer. */
@@ -92,4 +92,37 @@ export class Stack {
     const old = cpu.get32(S.GPR + 4 * 8);
     cpu.set32(S.GPR + 4 * 8, this.isBig ? this.pointer : (old & ~0xffff) | (this.pointer & 0xffff));
   }
+}
+
+/** The stack pointer that {@link pushLong} computed. */
+export const pushed = { low: 0, high: 0 };
+
+/**
+ * Writes items of `size` bytes below the 64-bit stack pointer `low`:`high`, all or none, and leaves the new pointer in
+ * {@link pushed}; RSP does not change.
+ *
+ * @param items Lower and upper halves in turn, in the order of the pushes; at most eight items.
+ * @param code Error code of the #SS when the stack is not canonical.
+ */
+export function pushLong(
+  cpu: Cpu,
+  low: number,
+  high: number,
+  items: readonly number[],
+  size: 2 | 4 | 8,
+  code: number,
+  how: number,
+): void {
+  const count = items.length / 2, bytes = count * size;
+  const u8 = cpu.memory.u8, host = cpu.base + S.FRAME;
+  for (let i = 0; i < count; i++) {
+    const to = host + (count - 1 - i) * size;
+    for (let byte = 0; byte < size; byte++) {
+      u8[to + byte] = items[2 * i + (byte >> 2)]! >>> ((byte & 3) * 8);
+    }
+  }
+  pushed.low = (low - bytes) | 0;
+  pushed.high = (high - ((low >>> 0) < bytes ? 1 : 0)) | 0;
+  if (!isCanonical(cpu, high) || !isCanonical(cpu, pushed.high)) cpu.raise(VECTOR.SS, code);
+  cpu.access.writeBytes(pushed.low, pushed.high, host, bytes, how);
 }

@@ -9,7 +9,7 @@
 import { type Gva, type Hpa, hpa, PAGE_SIZE } from "../../hw/address.ts";
 import type { Exec, GateCpu } from "../../hw/gates.ts";
 import { physToDmap } from "../platform/pc64/vmparam.ts";
-import { type VmPages, vmPageAllocZero } from "../vm/vm_page.ts";
+import { vmPageAllocZero, type VmPages } from "../vm/vm_page.ts";
 
 /** What a mapping allows, with `VM_PROT`'s names. A mapping that is there can always be read. */
 export interface Protection {
@@ -80,7 +80,12 @@ export function* pmapEnter(
   cpu: GateCpu,
   pages: VmPages,
   pmap: Pmap,
-  mapping: { readonly va: Gva; readonly pa: Hpa; readonly protection: Protection; readonly uncached?: boolean },
+  mapping: {
+    readonly va: Gva;
+    readonly pa: Hpa;
+    readonly protection: Protection;
+    readonly uncached?: boolean;
+  },
 ): Exec<void> {
   const { va, pa, protection } = mapping;
   const table = yield* tableFor(cpu, pages, pmap, va, 1, protection.user);

@@ -22,7 +22,10 @@ export class Bench {
   #free = 0x10_000;
   root = 0;
 
-  constructor(options: AccessOptions & { readonly model?: CpuModel; readonly id?: number; readonly beside?: Bench } = {}) {
+  constructor(
+    options: AccessOptions & { readonly model?: CpuModel; readonly id?: number; readonly beside?: Bench } =
+      {},
+  ) {
     this.memory = options.beside?.memory ?? new MachineMemory(0x40_0000);
     this.bus = options.beside?.bus ?? new Bus(this.memory);
     this.cpu = new Cpu({

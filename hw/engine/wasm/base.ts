@@ -69,6 +69,18 @@ export const HOST_FUNCTIONS: Readonly<Record<string, { parameters: number; resul
   bulk: { parameters: 5, result: true },
 };
 
+/** What a description did to the flags and whether it can leave its line; gathered while it is written. */
+export interface Effects {
+  /** Reads a status flag. */
+  reads: boolean;
+  /** Sets all six flags whatever happens. */
+  kills: boolean;
+  /** Sets some flag. */
+  sets: boolean;
+  /** May fault, jump or end: others can see the state at this point. */
+  exits: boolean;
+}
+
 /** Frame and helpers; see the module's comment. */
 export abstract class WasmBase {
   /** The code being written. */
@@ -79,6 +91,10 @@ export abstract class WasmBase {
   exits!: Exits;
   /** The memory operand has an index register. */
   protected hasIndex = false;
+  /** What the instruction being written does; see {@link Effects}. */
+  effects: Effects = { reads: false, kills: false, sets: false, exits: false };
+  /** The flags that this instruction sets are overwritten before anyone can see them: they are not stored. */
+  flagsAreDead = false;
   /** Set once the current branch of the description has left the instruction. */
   protected left = false;
 
@@ -103,6 +119,8 @@ export abstract class WasmBase {
     this.hasIndex = hasIndex;
     this.exits = exits;
     this.left = false;
+    this.effects = { reads: false, kills: false, sets: false, exits: false };
+    this.flagsAreDead = false;
     this.#registerAddresses.clear();
     this.#heldAddresses.clear();
     for (const o of form.operands) {
@@ -328,6 +346,8 @@ export abstract class WasmBase {
   }
   /** Index of an imported host function. */
   host(name: string): number {
+    // All host functions belong to accesses, which may fault.
+    this.effects.exits = true;
     const signature = HOST_FUNCTIONS[name];
     if (!signature) throw new Error(`No host function ${name}`);
     return this.module.importFunction(

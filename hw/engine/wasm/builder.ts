@@ -458,6 +458,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
   /** FRES := r sign-extended; then FCV := the i64 that `vector` pushes. */
   #storeFlags(width: Width, r: WasmInt, vector: () => void): void {
     const w = this.w;
+    this.effects.sets = true;
+    if (this.flagsAreDead) return;
     w.localGet(P.base);
     this.push(r);
     this.#signExtend(width);
@@ -484,10 +486,17 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     w.op(OP.i64_and);
     w.op(OP.i64_or);
   }
+  /** All six flags are set here; certain only outside any branch. */
+  #setsAll(): void {
+    this.effects.sets = true;
+    if (this.#flagsEpoch === 0) this.effects.kills = true;
+  }
   #known(last: LastFlags): void {
     this.#last = this.#flagsEpoch === 0 ? last : undefined;
   }
   flagsAdd(width: Width, a: WasmInt, b: WasmInt, r: WasmInt): void {
+    this.#setsAll();
+    if (this.flagsAreDead) return;
     // carry out of each bit: (a & b) | ((a | b) & ~r)
     const w = this.w;
     this.push(a);
@@ -506,6 +515,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     this.#known({ kind: "add", w: width, a, b, r });
   }
   flagsSub(width: Width, a: WasmInt, b: WasmInt, r: WasmInt): void {
+    this.#setsAll();
+    if (this.flagsAreDead) return;
     // borrow into the next bit: (~a & b) | (~(a ^ b) & r)
     const w = this.w;
     this.push(a);
@@ -526,6 +537,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     this.#known({ kind: "sub", w: width, a, b, r });
   }
   flagsLogic(width: Width, r: WasmInt): void {
+    this.#setsAll();
+    if (this.flagsAreDead) return;
     this.#storeFlags(width, r, () => this.w.i64Const(0n));
     this.#known({ kind: "logic", w: width, r });
   }
@@ -540,6 +553,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
   /** INC and DEC: CF stays; OF if r is `overflow`; AF if the low four bits of r are `half`. */
   #flagsStep(width: Width, r: WasmInt, overflow: bigint, half: bigint): void {
     const w = this.w;
+    this.effects.sets = true;
+    if (this.flagsAreDead) return;
     const carry = this.and(this.state(S.FCV, 64), this.imm(1n << 63n));
     this.#storeFlags(width, r, () => {
       this.push(carry);
@@ -573,6 +588,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     this.w.op(OP.i64_shl);
   }
   flagsResult(width: Width, r: WasmInt, cf: WasmCond, of: WasmCond, af?: WasmCond): void {
+    this.#setsAll();
+    if (this.flagsAreDead) return;
     const w = this.w;
     this.#storeFlags(width, r, () => {
       this.#pushBit(cf, 63);
@@ -590,9 +607,12 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
   setFlags(flags: { readonly [name in FlagName]?: WasmCond }): void {
     const w = this.w;
     this.#last = undefined;
+    this.effects.sets = true;
+    if (flags.CF && flags.PF && flags.AF && flags.ZF && flags.SF && flags.OF) this.#setsAll();
+    if (this.flagsAreDead) return;
     const result = flags.ZF || flags.SF || flags.PF;
-    const of = flags.OF ?? (flags.CF ? this.flag("OF") : undefined);
-    const cf = flags.CF ?? (flags.OF || result ? this.flag("CF") : undefined);
+    const of = flags.OF ?? (flags.CF ? this.#flag("OF") : undefined);
+    const cf = flags.CF ?? (flags.OF || result ? this.#flag("CF") : undefined);
     if (!result) {
       // CF, OF and AF have bits of their own.
       const fcv = this.variable(this.state(S.FCV, 64));
@@ -621,12 +641,12 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
       }
       return;
     }
-    const zf = flags.ZF ?? this.flag("ZF");
-    const sf = flags.SF ?? this.flag("SF");
-    const pf = flags.PF ?? this.flag("PF");
-    const af = flags.AF ?? this.flag("AF");
-    const carry = cf ?? this.flag("CF");
-    const overflow = of ?? this.flag("OF");
+    const zf = flags.ZF ?? this.#flag("ZF");
+    const sf = flags.SF ?? this.#flag("SF");
+    const pf = flags.PF ?? this.#flag("PF");
+    const af = flags.AF ?? this.#flag("AF");
+    const carry = cf ?? this.#flag("CF");
+    const overflow = of ?? this.#flag("OF");
     // FRES := ZF ? 0 : 1, whose natural SF is 0 and natural PF is ZF; the deltas say the rest.
     w.localGet(P.base);
     this.pushC(zf);
@@ -651,17 +671,22 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
   }
 
   flag(name: FlagName): WasmCond {
+    this.effects.reads = true;
+    return this.#flag(name);
+  }
+  /** A flag that is only carried over. */
+  #flag(name: FlagName): WasmCond {
     switch (name) {
       case "OF":
-        return this.condition(0);
+        return this.#condition(0);
       case "CF":
-        return this.condition(2);
+        return this.#condition(2);
       case "ZF":
-        return this.condition(4);
+        return this.#condition(4);
       case "SF":
-        return this.condition(8);
+        return this.#condition(8);
       case "PF":
-        return this.condition(10);
+        return this.#condition(10);
       case "AF": {
         this.w.localGet(P.base);
         this.w.memory(OP.i32_load, S.FCV);
@@ -674,6 +699,10 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     }
   }
   condition(cc: number): WasmCond {
+    this.effects.reads = true;
+    return this.#condition(cc);
+  }
+  #condition(cc: number): WasmCond {
     const positive = this.#fusedCondition(cc & ~1) ?? this.#storedCondition(cc & ~1);
     return cc & 1 ? this.notC(positive) : positive;
   }
@@ -984,11 +1013,13 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     this.faultIf(this.ltU(this.state(S.SEGLIMIT + SEG.CS * 4, 32), target), 13, 0);
   }
   jump(target: WasmInt): void {
+    this.effects.exits = true;
     this.push(target);
     this.exits.jump(this.w);
     this.left = true;
   }
   jumpRel(o: Operand): void {
+    this.effects.exits = true;
     if (this.form.mode !== 2) {
       const target = this.relTarget(o);
       this.checkTarget(target);
@@ -1003,6 +1034,7 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     this.left = false;
   }
   again(): void {
+    this.effects.exits = true;
     this.exits.again(this.w);
     this.left = true;
   }
@@ -1021,6 +1053,7 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     w.localSet(P.budget);
   }
   fault(vector: number, errorCode = -1): void {
+    this.effects.exits = true;
     const w = this.w;
     const set = (offset: number, value: number) => {
       w.localGet(P.base);
@@ -1041,6 +1074,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
 
   #callProcedure(name: string, args: readonly WasmInt[], advance: boolean): void {
     const w = this.w;
+    this.effects.exits = true;
+    this.effects.reads = true;
     args.forEach((value, i) => this.setState(S.ARG + i * 8, 64, value));
     w.localGet(P.base);
     this.#pushIp(advance);

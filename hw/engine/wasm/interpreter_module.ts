@@ -25,7 +25,7 @@ import {
 import { describe } from "../../isa/prologue.ts";
 import type { Form } from "../../isa/form.ts";
 import { CodeWriter, ModuleWriter, OP, T } from "./emit.ts";
-import { type Exits, P } from "./base.ts";
+import { type Effects, type Exits, P } from "./base.ts";
 import { WasmBuilder } from "./builder.ts";
 
 /** Numbers of the handlers that are not instructions. */
@@ -49,9 +49,11 @@ export const PSEUDO = {
 /** What a called handler returns instead of the next record's address. */
 const CALLED = { fault: 0, jump: 1, end: 2, again: 3 } as const;
 
-/** One handler that stands in the switch: one form, or two fused. */
+/** One handler to write: one form, or two fused. */
 export interface InlineHandler {
   readonly parts: readonly { readonly form: Form; readonly hasIndex: boolean }[];
+  /** The variant whose flags nobody sees. */
+  readonly flagsAreDead?: boolean;
 }
 
 const RUN_PARAMETERS = 6; // base, ptr, entry, budget, ctx, fetch
@@ -62,6 +64,8 @@ const CALLED_PARAMETERS = [T.i32, T.i32, T.i32, T.i32, T.i32] as const;
 export interface WrittenModule {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly procedures: readonly string[];
+  /** What each handler does, in order. */
+  readonly effects: readonly Effects[];
 }
 
 /** Writes the module with the switch; exports `run(base, ptr, entry, budget, ctx, fetch): exit code`. */
@@ -186,10 +190,10 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   w.memory(OP.i32_store, S.EXIT);
   w.branch(OP.br, fault);
 
-  for (const handler of handlers) {
+  const effects = handlers.map((handler) => {
     openHandler();
-    writeHandler(builder, w, handler, exits);
-  }
+    return writeHandler(builder, w, handler, exits);
+  });
 
   w.close(); // direct: count, follow the link or compute the target
   countLine(w, 1);
@@ -285,7 +289,7 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   const runType = module.type([T.i32, T.i32, T.i32, T.i32, T.i32, T.i32], [T.i32]);
   const run = module.define(runType, builder.locals, w.bytes());
   module.exportFunction("run", run);
-  return { bytes: module.finish(), procedures: [...builder.procedures] };
+  return { bytes: module.finish(), procedures: [...builder.procedures], effects };
 }
 
 /** Writes a module of called handlers; exports each as its index in `handlers`. */
@@ -293,6 +297,7 @@ export function writeCalled(memoryPages: number, handlers: readonly InlineHandle
   const module = new ModuleWriter(memoryPages, false);
   const type = module.type(CALLED_PARAMETERS, [T.i32]);
   const procedures = new Set<string>();
+  const effects: Effects[] = [];
   const bodies: { locals: WasmBuilder["locals"]; code: Uint8Array }[] = [];
   for (const handler of handlers) {
     const builder = new WasmBuilder(module, CALLED_PARAMETERS.length);
@@ -336,7 +341,7 @@ export function writeCalled(memoryPages: number, handlers: readonly InlineHandle
     builder.w = w;
     const ip = builder.newLocal(T.i64);
     builder.reserveLocals();
-    writeHandler(builder, w, handler, exits);
+    effects.push(writeHandler(builder, w, handler, exits));
     w.op(OP.unreachable);
     w.op(OP.end);
     for (const name of builder.procedures) procedures.add(name);
@@ -345,10 +350,10 @@ export function writeCalled(memoryPages: number, handlers: readonly InlineHandle
   bodies.forEach((body, i) =>
     module.exportFunction(String(i), module.define(type, body.locals, body.code))
   );
-  return { bytes: module.finish(), procedures: [...procedures] };
+  return { bytes: module.finish(), procedures: [...procedures], effects };
 }
 
-function writeHandler(builder: WasmBuilder, w: CodeWriter, handler: InlineHandler, exits: Exits): void {
+function writeHandler(builder: WasmBuilder, w: CodeWriter, handler: InlineHandler, exits: Exits): Effects {
   builder.forgetFlags();
   handler.parts.forEach((part, i) => {
     if (i === 0) builder.begin(w, part.form, part.hasIndex, exits);
@@ -357,9 +362,11 @@ function writeHandler(builder: WasmBuilder, w: CodeWriter, handler: InlineHandle
       w.localSet(P.ptr);
       builder.continueWith(part.form, part.hasIndex, exits);
     }
+    builder.flagsAreDead = handler.flagsAreDead === true;
     describe(builder, part.form);
   });
   if (!builder.hasLeft) exits.next(w);
+  return builder.effects;
 }
 
 function pushNext(w: CodeWriter): void {

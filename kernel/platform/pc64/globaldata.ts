@@ -12,8 +12,7 @@ export const GD = {
   gdtr: 0x00,
   /** Pseudo-descriptor of the IDT. */
   idtr: 0x10,
-  /** u64: the kernel's page tables. */
-  cr3: 0x20,
+  /** u64: CR4 as this processor runs with. */
   cr4: 0x28,
   /** u64: linear address of this globaldata, the GS base. */
   self: 0x30,

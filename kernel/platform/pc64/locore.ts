@@ -55,6 +55,8 @@ export interface Locore {
   readonly trampoline: Uint8Array<ArrayBuffer>;
   /** Linear address of the word that tells a starting processor where its globaldata is. */
   readonly apGlobaldata: bigint;
+  /** Linear address of the word that tells a starting processor the kernel's tables. */
+  readonly kernelPml4: bigint;
   /** Linear address of the word with CPUID leaf 7's EBX. */
   readonly cpuFeature7: bigint;
 }
@@ -111,6 +113,7 @@ export function buildLocore(gates: LocoreGates): Locore {
     doreti: a.virtual("doreti"),
     trampoline: flat.slice(trampolineStart, trampolineEnd),
     apGlobaldata: a.virtual("ap_globaldata"),
+    kernelPml4: a.virtual("kernel_pml4"),
     cpuFeature7: a.virtual("cpu_feature7"),
   };
 }
@@ -155,15 +158,15 @@ function entry64(a: Assembler, gates: LocoreGates): void {
   a.gate(gates.miStartup).jump("doreti");
 
   a.label("ap_high");
+  a.movAddress("rax", "kernel_pml4").load("rax", "rax", 0).movToControl(3);
   a.movAddress("rax", "ap_globaldata").load("rdi", "rax", 0);
   cpuInit(a, "ap");
   a.gate(gates.apInit);
   a.label("idle").sti().hlt().jump("idle");
 }
 
-/** Loads what globaldata at RDI says: CR3, CR4, GDT, IDT, TSS, GS base, SYSCALL registers, stack. */
+/** Loads what globaldata at RDI says: CR4, GDT, IDT, TSS, GS base, SYSCALL registers, stack. */
 function cpuInit(a: Assembler, which: string): void {
-  a.load("rax", "rdi", GD.cr3).movToControl(3);
   a.load("rax", "rdi", GD.cr4).movToControl(4);
   a.load("rsp", "rdi", GD.kernelStack);
   a.lgdt("rdi", GD.gdtr).lidt("rdi", GD.idtr);
@@ -273,6 +276,7 @@ function data(a: Assembler): void {
   for (const descriptor of BOOT_GDT) a.dq(descriptor);
   a.label("boot_gdtr").dw(BOOT_GDT.length * 8 - 1).address("boot_gdt", "physical32");
   a.align(8, 0).label("ap_globaldata").dq(0n);
+  a.label("kernel_pml4").dq(0n);
   a.label("cpu_feature7").dq(0n);
   a.align(4096, 0);
 }

@@ -50,6 +50,7 @@ export function* hammerTime(k: Kernel, cpu: GateCpu): Exec<bigint> {
   yield* cpu.outb(0xa1, ALL_MASKED);
   yield* pmapBootstrap(k, cpu);
   const bsp = yield* cpuSetup(k, cpu, 0);
+  k.cpus[0] = bsp;
   return bsp.globaldata;
 }
 
@@ -77,7 +78,11 @@ function* pmapBootstrap(k: Kernel, cpu: GateCpu): Exec<void> {
   const { pages } = k;
   const pmap = k.pmap = yield* pmapPinit(cpu, pages, undefined);
   for (let pa = 0; pa < k.memoryBytes; pa += LARGE_PAGE) {
-    yield* pmapEnterLarge(cpu, pages, pmap, { va: physToDmap(hpa(pa)), pa: hpa(pa), protection: KERNEL_DATA });
+    yield* pmapEnterLarge(cpu, pages, pmap, {
+      va: physToDmap(hpa(pa)),
+      pa: hpa(pa),
+      protection: KERNEL_DATA,
+    });
   }
   for (let offset = 0; offset < k.locore.bytes; offset += PAGE_SIZE) {
     const pa = hpa(KERNLOAD + offset);
@@ -85,6 +90,8 @@ function* pmapBootstrap(k: Kernel, cpu: GateCpu): Exec<void> {
     yield* pmapEnter(cpu, pages, pmap, { va: gva(KERNBASE + BigInt(pa)), pa, protection });
   }
   yield* pmapEnter(cpu, pages, pmap, { va: LAPIC_VA, pa: LAPIC_PA, protection: KERNEL_DATA, uncached: true });
+  yield* cpu.store64(gva(k.locore.kernelPml4), BigInt(pmap.pml4));
+  yield* cpu.loadCr3(BigInt(pmap.pml4));
   // The kernel slot must have its first table before other address spaces copy the slot.
   yield* kmemAlloc(k, cpu, PAGE_SIZE);
 }
@@ -131,7 +138,6 @@ export function* cpuSetup(k: Kernel, cpu: GateCpu, id: number): Exec<KernelCpu> 
   yield* cpu.storeBytes(at(GD.idtr), encodePseudoDescriptor(idt, IDT_BYTES));
   const smep = (yield* cpu.load32(gva(k.locore.cpuFeature7))) & CPUID7_SMEP;
   const words: readonly (readonly [number, bigint])[] = [
-    [GD.cr3, BigInt(k.pmap.pml4)],
     [GD.cr4, CR4_KERNEL | (smep ? CR4_SMEP : 0n)],
     [GD.self, globaldata],
     [GD.star, (BigInt(SELECTOR.UCODE32) << 48n) | (BigInt(SELECTOR.KCODE) << 32n)],
@@ -148,11 +154,19 @@ export function* cpuSetup(k: Kernel, cpu: GateCpu, id: number): Exec<KernelCpu> 
 export function* cpuStartup(k: Kernel, cpu: GateCpu): Exec<void> {
   if (k.options.verbose === false) return;
   const mib = Math.floor(k.memoryBytes / 0x10_0000);
-  yield* kprint(cpu, `exuvia: kernel at 0x${(KERNBASE + BigInt(KERNLOAD)).toString(16)}, ${mib} MiB of memory\n`);
   yield* kprint(
     cpu,
-    `exuvia: direct map at 0x${physToDmap(hpa(0)).toString(16)}, ${k.pages.free} of ${k.pages.total} pages free\n`,
+    `exuvia: kernel at 0x${(KERNBASE + BigInt(KERNLOAD)).toString(16)}, ${mib} MiB of memory\n`,
+  );
+  yield* kprint(
+    cpu,
+    `exuvia: direct map at 0x${
+      physToDmap(hpa(0)).toString(16)
+    }, ${k.pages.free} of ${k.pages.total} pages free\n`,
   );
   const smep = (yield* cpu.load32(gva(k.locore.cpuFeature7))) & CPUID7_SMEP;
-  yield* kprint(cpu, `cpu0: long mode, NX, WP${smep ? ", SMEP" : ""}; trampoline at 0x${MPTRAMPOLINE.toString(16)}\n`);
+  yield* kprint(
+    cpu,
+    `cpu0: long mode, NX, WP${smep ? ", SMEP" : ""}; trampoline at 0x${MPTRAMPOLINE.toString(16)}\n`,
+  );
 }

@@ -52,7 +52,8 @@ export function encodeIdt(
   const view = new DataView(bytes.buffer);
   entries.forEach((entry, n) => {
     const rights = INTERRUPT_GATE | (USER_VECTORS.has(n) ? 0x60n : 0n);
-    const low = (entry & 0xffffn) | (BigInt(SELECTOR.KCODE) << 16n) | (BigInt(ist.get(n) ?? IST.NONE) << 32n) |
+    const low = (entry & 0xffffn) | (BigInt(SELECTOR.KCODE) << 16n) |
+      (BigInt(ist.get(n) ?? IST.NONE) << 32n) |
       (rights << 40n) | (((entry >> 16n) & 0xffffn) << 48n);
     view.setBigUint64(n * 16, low, true);
     view.setBigUint64(n * 16 + 8, entry >> 32n, true);

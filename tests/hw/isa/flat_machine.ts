@@ -63,6 +63,10 @@ class FlatAccess {
     }
   }
 
+  fetchPage(low: number, _high: number): number {
+    return (low & ~0xfff) >>> 0;
+  }
+
   read(low: number, high: number, size: 1 | 2 | 4 | 8, how = 0): number {
     this.probe(low, high, size, false, how);
     const at = low >>> 0;
@@ -94,7 +98,7 @@ class FlatAccess {
 /** What {@link FlatMachine.run} gives when a fault ended the run. */
 export interface Fault {
   readonly vector: number;
-  /** −1 for none. */
+  /** -1 for none. */
   readonly code: number;
 }
 
@@ -156,7 +160,13 @@ export class FlatMachine {
 
   /** One step of the instruction `bytes` at RIP; an EXIT_ code, or a fault. */
   step(bytes: Uint8Array): number | Fault {
-    const decoded = decode(bytes, 0, bytes.length, this.cpu.get32(S.CODEMODE) as CodeMode, this.cpu.model.features);
+    const decoded = decode(
+      bytes,
+      0,
+      bytes.length,
+      this.cpu.get32(S.CODEMODE) as CodeMode,
+      this.cpu.model.features,
+    );
     if (!isDecoded(decoded)) return { vector: decoded, code: -1 };
     const exit = this.engine.step(this.cpu, decoded);
     if (exit !== EXIT_FAULT) return exit;
@@ -169,7 +179,7 @@ export class FlatMachine {
    * @returns The fault, or undefined.
    */
   run(hex: string, ip = CODE): Fault | undefined {
-    const bytes = new Uint8Array(16);
+    const bytes = new Uint8Array(24);
     bytes.set(Uint8Array.fromHex(hex.replaceAll(" ", "")));
     this.cpu.rip = BigInt(ip);
     this.steps = 0;

@@ -27,26 +27,98 @@ export const ALL_FEATURES: ReadonlySet<string> = new Set(
 /** What iced knows and this machine deliberately does not offer, by CPUID feature; each row of ours is #UD there. */
 const NOT_OFFERED: readonly string[] = [
   // Wider vectors and what needs them: the machine has 128-bit SSE only.
-  ...["AVX", "AVX2", "F16C", "FMA", "FMA4", "AVX_VNNI", "AVX_IFMA", "AVX_NE_CONVERT", "AVX_VNNI_INT8", "AVX_VNNI_INT16"],
-  ...["AVX512F", "AVX512VL", "AVX512BW", "AVX512CD", "AVX512DQ", "AVX512ER", "AVX512PF", "AVX512_FP16", "AVX512_BF16"],
+  ...[
+    "AVX",
+    "AVX2",
+    "F16C",
+    "FMA",
+    "FMA4",
+    "AVX_VNNI",
+    "AVX_IFMA",
+    "AVX_NE_CONVERT",
+    "AVX_VNNI_INT8",
+    "AVX_VNNI_INT16",
+  ],
+  ...[
+    "AVX512F",
+    "AVX512VL",
+    "AVX512BW",
+    "AVX512CD",
+    "AVX512DQ",
+    "AVX512ER",
+    "AVX512PF",
+    "AVX512_FP16",
+    "AVX512_BF16",
+  ],
   ...["AVX512_4FMAPS", "AVX512_4VNNIW", "AVX512_BITALG", "AVX512_IFMA", "AVX512_VBMI", "AVX512_VBMI2"],
   ...["AVX512_VNNI", "AVX512_VP2INTERSECT", "AVX512_VPOPCNTDQ", "KNC"],
   ...["AMX_BF16", "AMX_TILE", "AMX_INT8", "AMX_FP16", "AMX_COMPLEX"],
   // Cryptography.
-  ...["AES", "VAES", "PCLMULQDQ", "VPCLMULQDQ", "GFNI", "SHA", "SHA512", "SM3", "SM4", "KL", "AESKLE", "WIDE_KL"],
+  ...[
+    "AES",
+    "VAES",
+    "PCLMULQDQ",
+    "VPCLMULQDQ",
+    "GFNI",
+    "SHA",
+    "SHA512",
+    "SM3",
+    "SM4",
+    "KL",
+    "AESKLE",
+    "WIDE_KL",
+  ],
   ...["PADLOCK_ACE", "PADLOCK_PHE", "PADLOCK_PMM", "PADLOCK_RNG", "PADLOCK_GMI", "PADLOCK_UNDOC"],
   // AMD, Cyrix, Centaur.
   ...["XOP", "TBM", "LWP", "D3NOW", "D3NOWEXT", "CYRIX_D3NOW", "SSE4A", "SVM", "SEV_ES", "SEV_SNP", "SKINIT"],
-  ...["SKINIT_or_SVM", "MONITORX", "MCOMMIT", "CLZERO", "RDPRU", "INVLPGB", "RMPQUERY", "CENTAUR_AIS", "CL1INVMB"],
-  ...["CYRIX_FPU", "CYRIX_SMM", "CYRIX_SMINT", "CYRIX_SMINT_0F7E", "CYRIX_SHR", "CYRIX_DDI", "CYRIX_EMMI", "CYRIX_DMI"],
+  ...[
+    "SKINIT_or_SVM",
+    "MONITORX",
+    "MCOMMIT",
+    "CLZERO",
+    "RDPRU",
+    "INVLPGB",
+    "RMPQUERY",
+    "CENTAUR_AIS",
+    "CL1INVMB",
+  ],
+  ...[
+    "CYRIX_FPU",
+    "CYRIX_SMM",
+    "CYRIX_SMINT",
+    "CYRIX_SMINT_0F7E",
+    "CYRIX_SHR",
+    "CYRIX_DDI",
+    "CYRIX_EMMI",
+    "CYRIX_DMI",
+  ],
   // Security and virtualization extensions that no CPU model of ours has, VMX for now.
   ...["CET_IBT", "CET_SS", "MPX", "SGX1", "SMX", "TDX", "SMM", "VMX", "INVEPT", "INVVPID", "OSS", "TSE"],
   // Memory and power hints, direct stores, transactional memory, tracing, user interrupts, FRED.
   ...["CLDEMOTE", "PCOMMIT", "WBNOINVD", "MOVDIRI", "MOVDIR64B", "ENQCMD", "PTWRITE", "PREFETCHWT1"],
-  ...["PREFETCHITI", "RTM", "HLE_or_RTM", "TSXLDTRK", "WAITPKG", "SERIALIZE", "PCONFIG", "UINTR", "HRESET", "FRED"],
+  ...[
+    "PREFETCHITI",
+    "RTM",
+    "HLE_or_RTM",
+    "TSXLDTRK",
+    "WAITPKG",
+    "SERIALIZE",
+    "PCONFIG",
+    "UINTR",
+    "HRESET",
+    "FRED",
+  ],
   ...["LKGS", "MSRLIST", "WRMSRNS", "CMPCCXADD", "RAO_INT", "XSAVES", "UDBG"],
   // Other processors.
-  ...["IA64", "UMOV", "INTEL8086_ONLY", "INTEL286_ONLY", "INTEL386_ONLY", "INTEL386_A0_ONLY", "INTEL486_A_ONLY"],
+  ...[
+    "IA64",
+    "UMOV",
+    "INTEL8086_ONLY",
+    "INTEL286_ONLY",
+    "INTEL386_ONLY",
+    "INTEL386_A0_ONLY",
+    "INTEL486_A_ONLY",
+  ],
   ...["MOV_TR"],
 ];
 /** Our rows for opcodes that are reserved no-operations unless a feature in {@link NOT_OFFERED} gives them a meaning. */
@@ -162,9 +234,13 @@ export class Witness {
     if (!isDecoded(ours)) return isOffered ? `not decoded: ${label(theirs)}` : undefined;
     if (!isOffered) {
       if (!theirs.isInvalid && RESERVED_NOPS.has(ours.form.row.mnemonic)) {
-        return ours.length === theirs.length ? undefined : `reserved NOP: length ${ours.length}, not ${theirs.length}`;
+        return ours.length === theirs.length
+          ? undefined
+          : `reserved NOP: length ${ours.length}, not ${theirs.length}`;
       }
-      return `decoded as ${ours.form.row.mnemonic}: ${theirs.isInvalid ? "invalid" : "not offered " + label(theirs)}`;
+      return `decoded as ${ours.form.row.mnemonic}: ${
+        theirs.isInvalid ? "invalid" : "not offered " + label(theirs)
+      }`;
     }
     const mnemonic = ICED_MNEMONIC[theirs.mnemonic]!.toUpperCase();
     const row = ours.form.row.mnemonic;
@@ -271,7 +347,9 @@ function memoryDifference(d: Decoded, o: Operand, i: Instruction): string | unde
   if (d.segment !== slot) return `segment slot ${d.segment}`;
   const bytes = MemorySizeExt.size(i.memorySize);
   if (o.width !== 0 && o.width !== bytes * 8) {
-    return `${o.width} bits, not ${bytes * 8} (${(MemorySize as unknown as Record<number, string>)[i.memorySize]})`;
+    return `${o.width} bits, not ${bytes * 8} (${
+      (MemorySize as unknown as Record<number, string>)[i.memorySize]
+    })`;
   }
   return undefined;
 }
