@@ -148,7 +148,11 @@ const table = new Map<number, Msr>([
     },
   }],
   [MSR.TSC_ADJUST, field("IA32_TSC_ADJUST", S.TSC_ADJUST, () => true, "tsc_adjust")],
-  [MSR.BIOS_UPDATE, { name: "IA32_BIOS_UPDT_TRIG", read: (cpu) => cpu.raise(VECTOR.GP, 0), write: () => true }],
+  [MSR.BIOS_UPDATE, {
+    name: "IA32_BIOS_UPDT_TRIG",
+    read: (cpu) => cpu.raise(VECTOR.GP, 0),
+    write: () => true,
+  }],
   [MSR.BIOS_SIGN_ID, field("IA32_BIOS_SIGN_ID", S.BIOS_SIGN_ID)],
   [
     MSR.PLATFORM_INFO,
@@ -161,7 +165,10 @@ const table = new Map<number, Msr>([
   [MSR.SYSENTER_EIP, field("IA32_SYSENTER_EIP", S.SYSENTER_EIP, canonical, "sep")],
   // No error-reporting banks.
   [MSR.MCG_CAP, { ...constant("IA32_MCG_CAP", 0n), feature: "mca" }],
-  [MSR.MCG_STATUS, field("IA32_MCG_STATUS", S.MCG_STATUS, (_c, low, high) => high === 0 && (low & ~7) === 0, "mca")],
+  [
+    MSR.MCG_STATUS,
+    field("IA32_MCG_STATUS", S.MCG_STATUS, (_c, low, high) => high === 0 && (low & ~7) === 0, "mca"),
+  ],
   [MSR.MISC_ENABLE, {
     name: "IA32_MISC_ENABLE",
     read: (cpu) => cpu.get64(S.MISC_ENABLE),

@@ -224,6 +224,8 @@ export const S = {
   MTRR_FIX: 0x720,
   /** 64 bytes, 16-aligned: the frame that event delivery and IRET assemble. */
   FRAME: 0x780,
+  /** 640 bytes, 64-aligned: an FXSAVE or XSAVE image on its way (hw/isa/fxsave_proc.ts). */
+  XTEMP: 0x800,
   /** Step records: copies of up to STEP_RECORDS_MAX records, then a stop record. */
   STEP: 0x1000,
   /** Fast TLB contexts (see FTLB_CONTEXTS). */

@@ -266,6 +266,7 @@ export class Pic8259 implements PortDevice {
     if (port === 0x4d0 || port === 0x4d1) {
       const chip = port === 0x4d0 ? this.#master : this.#slave;
       chip.elcr = value & chip.elcrMask;
+      chip.irr |= chip.lines & chip.elcr;
     } else {
       const chip = port < 0x80 ? this.#master : this.#slave;
       if (port & 1) chip.writeData(value);

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { CPU_BLOCK_BASE, CPU_BLOCK_SIZE, EXIT_END, EXIT_NONE, R, REC, S, SEG } from "../state.ts";
+import { CPU_BLOCK_BASE, CPU_BLOCK_SIZE, EXIT_END, EXIT_NONE, R, REC, S, SEG, VECTOR_TABLES_BASE } from "../state.ts";
 import { type Cpu, FAULT, type Procedures } from "../cpu.ts";
 import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";

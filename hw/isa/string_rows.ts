@@ -42,12 +42,13 @@ function repeat<I, C, X>(b: Builder<I, C, X>, f: Form, element: () => C | undefi
   });
 }
 
-/** A "move" row: F2H repeats like F3H. */
+/** A "move" row: F2H repeats like F3H. MOVS and STOS can be done by the page. */
 function moving(
   element: <I, C, X>(b: Builder<I, C, X>, o: Parameters<Semantic>[1], f: Form) => void,
+  bulk: boolean,
 ): Semantic {
   return (b, o, f) => {
-    if (f.rep !== 0) b.bulk(f);
+    if (bulk && f.rep !== 0) b.bulk(f);
     repeat(b, f, () => {
       element(b, o, f);
       return undefined;
@@ -64,19 +65,19 @@ const movs = moving((b, o, f) => {
   const src = o[0]!, w = widthOf(src);
   b.store(SEG.ES, b.reg(f.aw, R.RDI), w, b.read(src));
   advance(b, f, w, [R.RSI, R.RDI]);
-});
+}, true);
 
 const stos = moving((b, o, f) => {
   const w = widthOf(o[0]!);
   b.store(SEG.ES, b.reg(f.aw, R.RDI), w, b.reg(w, R.RAX));
   advance(b, f, w, [R.RDI]);
-});
+}, true);
 
 const lods = moving((b, o, f) => {
   const src = o[0]!, w = widthOf(src);
   b.setReg(w, R.RAX, b.read(src));
   advance(b, f, w, [R.RSI]);
-});
+}, false);
 
 const cmps: Semantic = (b, o, f) =>
   repeat(b, f, () => {

@@ -8,11 +8,11 @@
  */
 import type { Builder, Semantic, Width } from "./builder.ts";
 import { type Form, type Operand, type Row, row } from "./form.ts";
-import { R, RFLAGS, S, SEG } from "../state.ts";
+import { RFLAGS, S, SEG } from "../state.ts";
 
 const UD = 6, GP = 13;
-/** Bit numbers in RFLAGS, CR0 and CR4. */
-const VM_BIT = 17, CR0_PE_BIT = 0, CR4_UMIP_BIT = 11;
+/** Bit numbers in RFLAGS and CR4. */
+const VM_BIT = 17, CR4_UMIP_BIT = 11;
 const ends = { ends: true } as const;
 const protectedOnly = { protectedOnly: true } as const;
 
@@ -39,19 +39,6 @@ function checkVirtual8086Flags<I, C, X>(b: Builder<I, C, X>, f: Form): void {
 }
 
 // ---- segment registers
-
-const movFromSegment: Semantic = (b, [dst, seg]) => {
-  const selector = b.state;
-  void selector;
-  b.write(dst!, selectorOf(b, seg!));
-};
-
-/** Selector of the segment register that `seg` names. */
-function selectorOf<I, C, X>(b: Builder<I, C, X>, seg: Operand): I {
-  return seg.fixed === undefined
-    ? b.callResult("selector", b.registerNumber(seg))
-    : b.state(S.SEGSEL + seg.fixed * 4, 16);
-}
 
 /** PUSH seg. A 32-bit one moves two bytes and leaves the upper half of the slot as it is (as all recent Intel processors do). */
 function pushSegment(seg: number): Semantic {
@@ -210,14 +197,101 @@ function exitTo(procedure: string): Semantic {
   return (b, _o, f) => b.callEnd(procedure, b.imm(f.w === 64 ? 64 : 32));
 }
 
-/** #UD unless CR0.PE. */
-export function requireProtected<I, C, X>(b: Builder<I, C, X>): void {
-  b.faultIf(b.notC(b.bit(b.state(S.CR0, 64), CR0_PE_BIT)), UD);
-}
+/** Names of the segment registers that instructions name, by number. */
+const NAMES = ["ES", "CS", "SS", "DS", "FS", "GS"] as const;
+
+/** MOV to and from each segment register; MOV CS and numbers 6 and 7 do not exist. */
+const movRows: readonly Row[] = NAMES.flatMap((name, seg) => {
+  const from = row(
+    "MOV",
+    [`8C /${seg}:reg Rv:w ${name}:none`, `8C /${seg}:mem Mw:w ${name}:none`],
+    {},
+    (b, o) => b.write(o[0]!, b.state(S.SEGSEL + seg * 4, 16)),
+  );
+  if (seg === SEG.CS) return [from];
+  const to: Semantic = seg === SEG.SS
+    ? (b, o) => b.callEnd("movSs", b.zx(16, b.read(o[1]!)))
+    : (b, o) => b.call("loadSegment", b.imm(seg), b.zx(16, b.read(o[1]!)));
+  return [from, row("MOV", [`8E /${seg} ${name}:none Ew`], seg === SEG.SS ? ends : {}, to)];
+});
 
 /** Rows of segments, transfers, events and flags. */
 export const systemRows: readonly Row[] = [
-  row("MOV", ["8C /0:reg Rv:w", "8C /0:mem Mw:w"], {}, (b, o) => b.write(o[0]!, b.state(S.SEGSEL, 16))),
-  row("MOV", ["8C /1:reg Rv:w", "8C /1:mem Mw:w"], {}, (b, o) => b.write(o[0]!, b.state(S.SEGSEL + 4, 16))),
-  row("MOV", ["8C /2:reg Rv:w", "8C /2:mem Mw:w"], {}, (b, o) => b.write(o[0]!, b.state(S.SEGSEL + 8, 16))),
+  ...movRows,
+  row("PUSH", ["06"], { no64: true }, pushSegment(SEG.ES)),
+  row("PUSH", ["0E"], { no64: true }, pushSegment(SEG.CS)),
+  row("PUSH", ["16"], { no64: true }, pushSegment(SEG.SS)),
+  row("PUSH", ["1E"], { no64: true }, pushSegment(SEG.DS)),
+  row("PUSH", ["0F A0 d64"], {}, pushSegment(SEG.FS)),
+  row("PUSH", ["0F A8 d64"], {}, pushSegment(SEG.GS)),
+  row("POP", ["07"], { no64: true }, popSegment(SEG.ES)),
+  row("POP", ["17"], { no64: true, ends: true }, popSegment(SEG.SS)),
+  row("POP", ["1F"], { no64: true }, popSegment(SEG.DS)),
+  row("POP", ["0F A1 d64"], {}, popSegment(SEG.FS)),
+  row("POP", ["0F A9 d64"], {}, popSegment(SEG.GS)),
+  row("LES", ["C4 /r:mem Gv:w Mp:none"], { no64: true }, loadFarPointer(SEG.ES)),
+  row("LDS", ["C5 /r:mem Gv:w Mp:none"], { no64: true }, loadFarPointer(SEG.DS)),
+  row("LSS", ["0F B2 /r:mem Gv:w Mp:none"], {}, loadFarPointer(SEG.SS)),
+  row("LFS", ["0F B4 /r:mem Gv:w Mp:none"], {}, loadFarPointer(SEG.FS)),
+  row("LGS", ["0F B5 /r:mem Gv:w Mp:none"], {}, loadFarPointer(SEG.GS)),
+
+  row("SGDT", ["0F 01 /0:mem Ms:none"], {}, storeTable(S.GDTR)),
+  row("SIDT", ["0F 01 /1:mem Ms:none"], {}, storeTable(S.IDTR)),
+  row("LGDT", ["0F 01 /2:mem Ms:none"], { cpl0: true, ends: true }, loadTable("lgdt")),
+  row("LIDT", ["0F 01 /3:mem Ms:none"], { cpl0: true, ends: true }, loadTable("lidt")),
+  row("SLDT", ["0F 00 /0:reg Rv:w", "0F 00 /0:mem Mw:w"], protectedOnly, storeSelector(SEG.LDTR)),
+  row("STR", ["0F 00 /1:reg Rv:w", "0F 00 /1:mem Mw:w"], protectedOnly, storeSelector(SEG.TR)),
+  row(
+    "LLDT",
+    ["0F 00 /2 Ew"],
+    { cpl0: true, protectedOnly: true },
+    (b, o) => b.call("lldt", b.zx(16, b.read(o[0]!))),
+  ),
+  row(
+    "LTR",
+    ["0F 00 /3 Ew"],
+    { cpl0: true, protectedOnly: true },
+    (b, o) => b.call("ltr", b.zx(16, b.read(o[0]!))),
+  ),
+  row("VERR", ["0F 00 /4 Ew"], protectedOnly, verifySelector("verr")),
+  row("VERW", ["0F 00 /5 Ew"], protectedOnly, verifySelector("verw")),
+  row("LAR", ["0F 02 /r Gv:w Ew"], protectedOnly, describeSelector("lar")),
+  row("LSL", ["0F 03 /r Gv:w Ew"], protectedOnly, describeSelector("lsl")),
+  row("ARPL", ["63 /r Ew:rw Gw"], { no64: true, protectedOnly: true }, arpl),
+
+  row("CALL", ["9A Ap"], { no64: true, ends: true }, farDirect("farCall")),
+  row("JMP", ["EA Ap"], { no64: true, ends: true }, farDirect("farJump")),
+  row("CALL", ["FF /3:mem Mp:none"], ends, farIndirect("farCall")),
+  row("JMP", ["FF /5:mem Mp:none"], ends, farIndirect("farJump")),
+  row("RETF", ["CB"], ends, (b, _o, f) => b.callEnd("farReturn", b.imm(f.w), b.imm(0))),
+  row("RETF", ["CA Iw"], ends, (b, o, f) => b.callEnd("farReturn", b.imm(f.w), b.zx(16, b.read(o[0]!)))),
+  row("IRET", ["CF"], ends, (b, _o, f) => b.callEnd("iret", b.imm(f.w))),
+  row("INT", ["CD Ib"], ends, (b, o) => b.callEnd("int", b.zx(8, b.read(o[0]!)))),
+  row("INT3", ["CC"], ends, (b) => b.callEnd("intFixed", b.imm(3))),
+  row(
+    "INTO",
+    ["CE"],
+    { no64: true, ends: true },
+    (b) => b.if(b.flag("OF"), () => b.callEnd("intFixed", b.imm(4))),
+  ),
+  row("INT1", ["F1"], ends, (b) => b.callEnd("int1")),
+
+  row("SYSCALL", ["0F 05"], { cpuid: "syscall", ends: true }, (b) => b.callEnd("syscall")),
+  row("SYSRET", ["0F 07"], { cpuid: "syscall", ends: true }, exitTo("sysret")),
+  row("SYSENTER", ["0F 34"], { cpuid: "sep", ends: true }, (b) => b.callEnd("sysenter")),
+  row("SYSEXIT", ["0F 35"], { cpuid: "sep", ends: true }, exitTo("sysexit")),
+  row(
+    "SWAPGS",
+    ["0F 01 /F8"],
+    { cpl0: true, only64: true },
+    (b) => b.call("swapgs"),
+  ),
+
+  row("PUSHF", ["9C d64"], {}, pushf),
+  row("POPF", ["9D d64"], ends, popf),
+  row("CLI", ["FA"], {}, cli),
+  row("STI", ["FB"], ends, sti),
+  row("CLAC", ["NP 0F 01 /CA"], { cpuid: "smap", ends: true }, setAc(0)),
+  row("STAC", ["NP 0F 01 /CB"], { cpuid: "smap", ends: true }, setAc(1)),
+  row("HLT", ["F4"], { cpl0: true, ends: true }, (b) => b.callEnd("hlt")),
 ];

@@ -8,6 +8,7 @@
  */
 import { bitRows } from "./bit_rows.ts";
 import { controlRows } from "./control_rows.ts";
+import { fxsaveRows } from "./fxsave_rows.ts";
 import { gateRows } from "./gate_rows.ts";
 import { hintRows } from "./hint_rows.ts";
 import { integerRows } from "./integer_rows.ts";
@@ -20,6 +21,8 @@ import { sseIntegerRows } from "./sse_integer_rows.ts";
 import { sseMoveRows } from "./sse_move_rows.ts";
 import { stackRows } from "./stack_rows.ts";
 import { stringRows } from "./string_rows.ts";
+import { system2Rows } from "./system2_rows.ts";
+import { systemRows } from "./system_rows.ts";
 import { x87Rows } from "./x87_rows.ts";
 import type { Row } from "./form.ts";
 
@@ -27,6 +30,7 @@ import type { Row } from "./form.ts";
 export const rows: readonly Row[] = [
   ...bitRows,
   ...controlRows,
+  ...fxsaveRows,
   ...gateRows,
   ...hintRows,
   ...integerRows,
@@ -39,5 +43,7 @@ export const rows: readonly Row[] = [
   ...sseMoveRows,
   ...stackRows,
   ...stringRows,
+  ...system2Rows,
+  ...systemRows,
   ...x87Rows,
 ];

@@ -181,7 +181,9 @@ function deliverLong(
   const selector = word0 >>> 16, cs = gateCode;
   if (isNull(selector)) cpu.raise(VECTOR.GP, ext);
   readDescriptor(cpu, selector, cs, VECTOR.GP, ext);
-  if (!cs.isCode || cs.dpl > cpl || !cs.isLong || cs.isBig) cpu.raise(VECTOR.GP, selectorCode(selector) | ext);
+  if (!cs.isCode || cs.dpl > cpl || !cs.isLong || cs.isBig) {
+    cpu.raise(VECTOR.GP, selectorCode(selector) | ext);
+  }
   if (!cs.isPresent) cpu.raise(VECTOR.NP, selectorCode(selector) | ext);
   const newCpl = cs.isConforming ? cpl : cs.dpl;
 

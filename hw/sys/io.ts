@@ -54,7 +54,8 @@ function readTsc(cpu: Cpu): void {
   const now = cpu.now();
   const low = (now >>> 0) + cpu.get32(S.TSC_ADJUST);
   tsc.low = low >>> 0;
-  tsc.high = (Math.floor(now / 0x1_0000_0000) + cpu.get32(S.TSC_ADJUST + 4) + (low > 0xffff_ffff ? 1 : 0)) >>> 0;
+  tsc.high = (Math.floor(now / 0x1_0000_0000) + cpu.get32(S.TSC_ADJUST + 4) + (low > 0xffff_ffff ? 1 : 0)) >>>
+    0;
 }
 
 /** Value of the time-stamp counter of `cpu`, 64 bits. */

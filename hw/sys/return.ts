@@ -150,7 +150,9 @@ function returnFromEvent(cpu: Cpu, w: 16 | 32): number {
   }
   const cpl = cpu.get32(S.CPL);
   stack.setCurrent(cpu);
-  const ip = stack.peek(cpu, 0, size), cs = stack.peek(cpu, 1, size) & 0xffff, image = stack.peek(cpu, 2, size);
+  const ip = stack.peek(cpu, 0, size),
+    cs = stack.peek(cpu, 1, size) & 0xffff,
+    image = stack.peek(cpu, 2, size);
   if (w === 32 && (image & RFLAGS.VM) && cpl === 0 && !isLongMode(cpu)) {
     return returnToVirtual8086(cpu, ip, cs, image);
   }
@@ -296,8 +298,6 @@ export const returnProcedures: Procedures = {
   /** (operand size, bytes to release): far RET. */
   farReturn(cpu) {
     const size = cpu.argLow(0) >>> 3, release = cpu.argLow(1);
-    return cpu.is64
-      ? farReturnLong(cpu, size as 2 | 4 | 8, release)
-      : farReturn(cpu, size as 2 | 4, release);
+    return cpu.is64 ? farReturnLong(cpu, size as 2 | 4 | 8, release) : farReturn(cpu, size as 2 | 4, release);
   },
 };

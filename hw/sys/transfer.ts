@@ -31,7 +31,7 @@ import {
   setNull,
 } from "./segments.ts";
 import { pushed, pushLong, Stack } from "./stack.ts";
-import { switchTask, taskSwitches, type TaskSource } from "./task.ts";
+import { switchTask, type TaskSource, taskSwitches } from "./task.ts";
 
 const gate = new Descriptor(), code = new Descriptor(), inner = new Descriptor();
 const stack = new Stack(), innerStack = new Stack();
@@ -111,9 +111,7 @@ function throughCallGate(cpu: Cpu, type: number, call: boolean): number {
   const long = isLongMode(cpu), cpl = cpu.get32(S.CPL);
   if (!readUpperDescriptor(cpu, gate)) cpu.raise(VECTOR.GP, selectorCode(gate.selector));
   const selector = gate.low >>> 16, error = selectorCode(selector);
-  const low = type === TYPE.CALL_GATE16
-    ? gate.low & 0xffff
-    : (gate.low & 0xffff) | (gate.high & 0xffff_0000);
+  const low = type === TYPE.CALL_GATE16 ? gate.low & 0xffff : (gate.low & 0xffff) | (gate.high & 0xffff_0000);
   const high = long ? gate.upper : 0, parameters = gate.high & 31;
   if (isNull(selector)) cpu.raise(VECTOR.GP, 0);
   readDescriptor(cpu, selector, code);

@@ -124,7 +124,9 @@ async function check(): Promise<string[]> {
 
 async function build(): Promise<void> {
   const compiler = await findCompiler();
-  if (compiler === undefined) throw new Error("Cannot build the programs of user/: no gcc and no clang is installed");
+  if (compiler === undefined) {
+    throw new Error("Cannot build the programs of user/: no gcc and no clang is installed");
+  }
   const programs: Record<string, BuiltProgram> = {};
   for (const name of await programNames()) {
     await compile(compiler.command, name, `bin/${name}`);

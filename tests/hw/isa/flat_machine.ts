@@ -31,6 +31,8 @@ class FlatAccess {
   linLow = 0;
   linHigh = 0;
   readonly readOnly = new Set<number>();
+  /** Nothing is cached. */
+  readonly tlb = { flushFast(): void {} };
   readonly #cpu: Cpu;
   readonly #view: DataView;
 

@@ -13,6 +13,7 @@ import {
   Mnemonic,
   OpKind,
   Register,
+  RegisterExt,
 } from "iced-x86";
 import { decode, isDecoded } from "../../../hw/isa/decode.ts";
 import type { CodeMode, Decoded, Operand } from "../../../hw/isa/form.ts";
@@ -121,11 +122,15 @@ const NOT_OFFERED: readonly string[] = [
   ],
   ...["MOV_TR"],
 ];
-/** Our rows for opcodes that are reserved no-operations unless a feature in {@link NOT_OFFERED} gives them a meaning. */
-const RESERVED_NOPS: ReadonlySet<string> = new Set(["NOP", "PREFETCH"]);
+/** Our rows for opcodes that a feature in {@link NOT_OFFERED} gives another meaning: reserved no-operations, WBNOINVD's. */
+const RESERVED_NOPS: ReadonlySet<string> = new Set(["NOP", "PREFETCH", "WBINVD"]);
 /** Rows whose 32-bit register iced shows as 64 bits with REX.W; both are written zero-extended from less. */
 const NARROW_REGISTER: ReadonlySet<string> = new Set(
   ["EXTRACTPS", "MOVMSKPD", "MOVMSKPS", "PEXTRB", "PEXTRW", "PINSRB", "PINSRW", "PMOVMSKB"],
+);
+/** Rows that read 16 bits of a register that iced shows in the operand size. */
+const SELECTOR_REGISTER: ReadonlySet<string> = new Set(
+  ["ARPL", "LAR", "LLDT", "LMSW", "LSL", "LTR", "MOV", "VERR", "VERW"],
 );
 const notOffered = new Set(NOT_OFFERED.map((name) => CpuidFeature[name as keyof typeof CpuidFeature]));
 
@@ -154,6 +159,14 @@ const ALIASES: Readonly<Record<string, RegExp>> = {
   PUSHF: /^PUSHF[DQ]?$/,
   POPF: /^POPF[DQ]?$/,
   IRET: /^IRET[DQ]?$/,
+  SYSRET: /^SYSRETQ$/,
+  SYSEXIT: /^SYSEXITQ$/,
+  XSAVE: /^XSAVE64$/,
+  XSAVEC: /^XSAVEC64$/,
+  XSAVEOPT: /^XSAVEOPT64$/,
+  XRSTOR: /^XRSTOR64$/,
+  FXSAVE: /^FXSAVE64$/,
+  FXRSTOR: /^FXRSTOR64$/,
   SHL: /^SAL$/,
   PREFETCH: /^PREFETCH(W|NTA|T0|T1|T2)$/,
   NOP: /^RESERVEDNOP$/,
@@ -314,9 +327,16 @@ function matches(d: Decoded, o: Operand, i: Instruction, op: number, kind: numbe
       const isNarrow = o.kind === "reg" && o.width === 32 && NARROW_REGISTER.has(d.form.row.mnemonic);
       if (isNarrow && i.opRegister(op) >= Register.RAX) register = registerNumber(d, { ...o, width: 64 });
       const witness = i.opRegister(op);
+      const isSelector = o.kind === "reg" && o.width === 16 && SELECTOR_REGISTER.has(d.form.row.mnemonic);
+      if (isSelector && register !== witness && sameNumber(register, witness)) return undefined;
       return register === witness ? undefined : `register ${regName(register)}, not ${regName(witness)}`;
     }
   }
+}
+
+/** The two registers are one in different widths. */
+function sameNumber(a: number | undefined, b: number): boolean {
+  return a !== undefined && RegisterExt.fullRegister(a) === RegisterExt.fullRegister(b);
 }
 
 function regName(register: number | undefined): string {
