@@ -15,9 +15,21 @@
 import type { Bus, CodeWatch } from "./bus.ts";
 import { type Cpu, FAULT, VECTOR } from "./cpu.ts";
 import type { CpuModel } from "./cpuid.ts";
-import { ACCESS, CR4_LA57, CR4_SMAP, isCanonical, type PagingFeatures } from "./paging.ts";
+import * as paging from "./paging.ts";
+import { isCanonical, type PagingFeatures } from "./paging.ts";
 import { Sanitizer } from "./sanitizer.ts";
-import {
+import * as state from "./state.ts";
+import { Tlb, type TlbChoice } from "./tlb.ts";
+import * as tlbFast from "./tlb_fast.ts";
+import { alignmentChecked, dataBreakpoints, fastContextAddress } from "./tlb_fast.ts";
+import { GEOMETRIES, GeometryStore, type TlbGeometry } from "./tlb_geometry.ts";
+import type { TlbStore } from "./tlb_rules.ts";
+import { StickyStore } from "./tlb_sticky.ts";
+import { Translator } from "./translate.ts";
+
+// Bound here so that the optimiser folds them into the code (see the note in paging.ts).
+const { ACCESS, CR4_LA57, CR4_SMAP } = paging;
+const {
   EXIT_FAULT,
   EXIT_NONE,
   EXIT_RETRY,
@@ -36,13 +48,8 @@ import {
   RFLAGS,
   S,
   SEG,
-} from "./state.ts";
-import { Tlb, type TlbChoice } from "./tlb.ts";
-import { alignmentChecked, CONTEXT, dataBreakpoints, fastContextAddress } from "./tlb_fast.ts";
-import { GEOMETRIES, GeometryStore, type TlbGeometry } from "./tlb_geometry.ts";
-import type { TlbStore } from "./tlb_rules.ts";
-import { StickyStore } from "./tlb_sticky.ts";
-import { Translator } from "./translate.ts";
+} = state;
+const { CONTEXT } = tlbFast;
 
 /** How a procedure accesses memory: a set of these bits. */
 export const HOW = {
@@ -53,6 +60,8 @@ export const HOW = {
   /** A stack reference: a non-canonical address gives #SS(0) instead of #GP(0). */
   STACK: 2,
 } as const;
+
+const IMPLICIT = HOW.IMPLICIT, STACK = HOW.STACK;
 
 /** What the machine's builder decides about translation. */
 export interface AccessOptions {
@@ -165,7 +174,7 @@ export class Access {
    */
   read(linLow: number, linHigh: number, size: 1 | 2 | 4 | 8, how = 0): number {
     const i32 = this.#i32;
-    const context = how & HOW.IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const context = how & IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
     const e = (context + FTLB_READ + ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
     let host: number;
     if (i32[e] === ((linLow + size - 1) & ~0xfff) && i32[e + 1] === (linHigh | 0)) {
@@ -205,7 +214,7 @@ export class Access {
     how = 0,
   ): void {
     const i32 = this.#i32;
-    const context = how & HOW.IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const context = how & IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
     const e = (context + FTLB_WRITE + ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
     if (i32[e] === ((linLow + size - 1) & ~0xfff) && i32[e + 1] === (linHigh | 0)) {
       this.#putValue((i32[e + 2]! + linLow) >>> 0, size, valueLow, valueHigh);
@@ -271,7 +280,7 @@ export class Access {
     }
     this.linLow = low;
     this.linHigh = high >>> 0;
-    if (!this.#canonical(low, high | 0, bytes, seg === SEG.SS ? HOW.STACK : 0)) throw FAULT;
+    if (!this.#canonical(low, high | 0, bytes, seg === SEG.SS ? STACK : 0)) throw FAULT;
   }
 
   /** Reads physical memory, unsigned; devices answer too. */
@@ -293,17 +302,17 @@ export class Access {
    * @param seg Segment number, for the exception that a non-canonical address gives.
    */
   loadSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
-    return this.#loadable(linLow, linHigh, bytes, seg === SEG.SS ? HOW.STACK : 0);
+    return this.#loadable(linLow, linHigh, bytes, seg === SEG.SS ? STACK : 0);
   }
 
   /** Stores `bytes` bytes (at most 64) that stand in S.SPILL. Returns EXIT_NONE, or EXIT_FAULT or EXIT_RETRY with nothing stored. */
   storeSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
-    return this.#store(linLow, linHigh, this.#base + S.SPILL, bytes, seg === SEG.SS ? HOW.STACK : 0);
+    return this.#store(linLow, linHigh, this.#base + S.SPILL, bytes, seg === SEG.SS ? STACK : 0);
   }
 
   /** Whether `bytes` bytes may be written: EXIT_NONE, EXIT_FAULT or EXIT_RETRY. Changes nothing but accessed and dirty flags. */
   probeSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
-    return this.#check(linLow, linHigh, bytes, true, seg === SEG.SS ? HOW.STACK : 0);
+    return this.#check(linLow, linHigh, bytes, true, seg === SEG.SS ? STACK : 0);
   }
 
   /**
@@ -311,7 +320,7 @@ export class Access {
    * place the address is S.SPILL's and S.SPILLSIZE is not 0: then the engine calls {@link spillFlush} after it has written.
    */
   rmwSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
-    if (!this.#locate(linLow, linHigh, bytes, true, seg === SEG.SS ? HOW.STACK : 0)) return 0;
+    if (!this.#locate(linLow, linHigh, bytes, true, seg === SEG.SS ? STACK : 0)) return 0;
     if (this.#split === 0) {
       const flags = this.#flags(this.#at);
       if (flags === PAGE_RAM || (flags === (PAGE_RAM | PAGE_CODE) && !this.#hitsCode(this.#at, bytes))) {
@@ -406,7 +415,7 @@ export class Access {
     if (!this.#canonical(linLow, linHigh | 0, bytes, how)) return false;
     const i32 = this.#i32, s = this.#base;
     let access = write ? ACCESS.WRITE : ACCESS.READ;
-    if (how & HOW.IMPLICIT) {
+    if (how & IMPLICIT) {
       if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP) access |= ACCESS.SMAP;
     } else if (i32[(s + S.CPL) >>> 2] === 3) access |= ACCESS.USER;
     else if (i32[(s + S.CR4) >>> 2]! & CR4_SMAP && !(i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC)) {
@@ -434,7 +443,7 @@ export class Access {
       this.#at2 = translator.page;
       this.#split = 4096 - inPage;
     }
-    if (i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC && !(how & HOW.IMPLICIT) && alignmentChecked(this.#cpu)) {
+    if (i32[(s + S.RFLAGS) >>> 2]! & RFLAGS.AC && !(how & IMPLICIT) && alignmentChecked(this.#cpu)) {
       if (linLow & (alignmentOf(bytes) - 1)) {
         this.#cpu.setFault(VECTOR.AC, 0);
         return false;
@@ -449,7 +458,7 @@ export class Access {
 
   /** Puts the translation at hand in the fast TLB, if its page and the state of the processor let it. */
   #fill(linLow: number, linHigh: number, access: number, how: number): void {
-    const context = how & HOW.IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
     if (context >= this.#checkedFrom) return;
     const translator = this.translator, { page, shift, global } = translator;
     const flags = this.#flags(page);
@@ -481,7 +490,7 @@ export class Access {
     if (good && (linLow >>> 0) + bytes > TWO32 && this.#i32[(this.#base + S.CODEMODE) >>> 2] === 2) {
       good = isCanonical(linHigh + 1, la57);
     }
-    if (!good) this.#cpu.setFault(how & HOW.STACK ? VECTOR.SS : VECTOR.GP, 0);
+    if (!good) this.#cpu.setFault(how & STACK ? VECTOR.SS : VECTOR.GP, 0);
     return good;
   }
 

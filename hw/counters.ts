@@ -54,10 +54,9 @@ export class Counters implements CounterValues {
   secondLevelHits = 0;
   tlbMisses = 0;
   fetchMisses = 0;
-  walks = 0;
+  /** Walks by where they began and ended: index = first level · 8 + last level. The other counters of walks come from these. */
+  readonly paths: Float64Array = new Float64Array(48);
   readonly structureHits: Float64Array = new Float64Array(6);
-  references = 0;
-  readonly referencesByLevel: Float64Array = new Float64Array(6);
   fills = 0;
   fastFills = 0;
   accessedSet = 0;
@@ -67,20 +66,38 @@ export class Counters implements CounterValues {
   pageFaults = 0;
   cachedFaults = 0;
 
+  get walks(): number {
+    return this.paths.reduce((sum, n) => sum + n, 0);
+  }
+  get references(): number {
+    return this.referencesByLevel.reduce((sum, n) => sum + n, 0);
+  }
+  get referencesByLevel(): number[] {
+    const by = [0, 0, 0, 0, 0, 0];
+    this.paths.forEach((n, path) => {
+      // Path 0 is a walk that a PDPTE register ended: no entry was read from memory.
+      for (let level = path & 7; level > 0 && level <= path >>> 3; level++) by[level]! += n;
+    });
+    return by;
+  }
+
   /** A copy that no longer changes. */
   snapshot(): CounterValues {
+    const { paths: _, ...fields } = this;
     return {
-      ...this,
+      ...fields,
+      walks: this.walks,
+      references: this.references,
+      referencesByLevel: this.referencesByLevel,
       structureHits: Array.from(this.structureHits),
-      referencesByLevel: Array.from(this.referencesByLevel),
     };
   }
 
   /** Sets every counter to zero. */
   reset(): void {
-    const { structureHits, referencesByLevel } = this;
-    Object.assign(this, new Counters(), { structureHits, referencesByLevel });
+    const { paths, structureHits } = this;
+    Object.assign(this, new Counters(), { paths, structureHits });
+    paths.fill(0);
     structureHits.fill(0);
-    referencesByLevel.fill(0);
   }
 }

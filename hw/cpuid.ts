@@ -13,7 +13,7 @@ import { S } from "./state.ts";
 /** Where CPUID reports a feature: leaf, subleaf, register (0 EAX … 3 EDX), bit. */
 type Place = readonly [leaf: number, subleaf: number, register: number, bit: number];
 
-const EBX = 1, ECX = 2, EDX = 3;
+const EAX = 0, EBX = 1, ECX = 2, EDX = 3;
 
 /** Every feature that a model may offer, and its CPUID bit. The names stand in `Row.flags.cpuid`. */
 export const FEATURES = {
@@ -68,6 +68,9 @@ export const FEATURES = {
   pku: [7, 0, ECX, 3],
   la57: [7, 0, ECX, 16],
   rdpid: [7, 0, ECX, 22],
+  xsaveopt: [0xd, 1, EAX, 0],
+  xsavec: [0xd, 1, EAX, 1],
+  xgetbv1: [0xd, 1, EAX, 2],
   lahf_lm: [0x8000_0001, 0, ECX, 0],
   lzcnt: [0x8000_0001, 0, ECX, 5],
   syscall: [0x8000_0001, 0, EDX, 11],
@@ -170,8 +173,17 @@ const HASWELL: readonly Feature[] = [
   "invpcid",
   "lzcnt",
   "pdpe1gb",
+  "xsaveopt",
 ];
-const SKYLAKE: readonly Feature[] = [...HASWELL, "rdseed", "adx", "smap", "clflushopt"];
+const SKYLAKE: readonly Feature[] = [
+  ...HASWELL,
+  "rdseed",
+  "adx",
+  "smap",
+  "clflushopt",
+  "xsavec",
+  "xgetbv1",
+];
 const ICELAKE: readonly Feature[] = [...SKYLAKE, "clwb", "umip", "pku", "la57", "rdpid", "wbnoinvd"];
 
 /** The caches of a model: 32-KiB first level, then as given. */
@@ -407,6 +419,14 @@ function xsaveLeaf(cpu: Cpu, subleaf: number): CpuidResult {
   if (!cpu.model.features.has("xsave")) return [0, 0, 0, 0];
   const mask = xcr0Mask(cpu.model);
   if (subleaf === 0) return [mask, xsaveBytes(cpu.get32(S.XCR0)), xsaveBytes(mask), 0];
+  if (subleaf === 1) {
+    const result: CpuidResult = [0, 0, 0, 0];
+    featureBits(cpu.model, 0xd, result);
+    // The compacted format has PKRU right behind the header.
+    const enabled = cpu.get32(S.XCR0);
+    if (cpu.model.features.has("xsavec")) result[EBX] = XSAVE_BASE_BYTES + (enabled & (1 << 9) ? 8 : 0);
+    return result;
+  }
   if (subleaf === 9 && (mask & (1 << 9))) return [8, XSAVE_PKRU_OFFSET, 0, 0];
   return [0, 0, 0, 0];
 }

@@ -412,6 +412,12 @@ export class GateCpu {
     this.cpu.bus.ioWrite(port, 1, value & 0xff);
     yield;
   }
+  /** `out port, ax`. */
+  *outw(port: number, value: number): Exec<void> {
+    yield* this.#privileged();
+    this.cpu.bus.ioWrite(port, 2, value & 0xffff);
+    yield;
+  }
   /** `hlt`: the processor stands still until an interrupt that it takes; then the body goes on. */
   *hlt(): Exec<void> {
     yield* this.#privileged();

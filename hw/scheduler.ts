@@ -119,6 +119,7 @@ export class Scheduler {
   run(bounds: RunBounds = {}): SchedulerStop {
     const last = this.instructions + (bounds.steps ?? Infinity);
     const untilTick = bounds.untilTick ?? Infinity;
+    this.#futileEvents = 0;
     for (;;) {
       this.#clock.advance(this.now());
       if (this.#stopRequested) {

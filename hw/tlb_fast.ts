@@ -13,21 +13,22 @@
  * @module
  */
 import type { Cpu } from "./cpu.ts";
-import { CR0_AM, CR4_SMAP } from "./paging.ts";
-import {
+import * as paging from "./paging.ts";
+import * as state from "./state.ts";
+import { FTLB_CONTEXTS, FTLB_READ, FTLB_WRITE, RAM_BASE } from "./state.ts";
+
+// Bound here so that the optimiser folds them into the code (see the note in paging.ts).
+const { CR0_AM, CR4_SMAP } = paging;
+const {
   FTLB_CONTEXT_BYTES,
-  FTLB_CONTEXTS,
   FTLB_EMPTY,
   FTLB_ENTRIES,
   FTLB_ENTRY_BYTES,
   FTLB_FETCH,
-  FTLB_READ,
   FTLB_TABLE_BYTES,
-  FTLB_WRITE,
-  RAM_BASE,
   RFLAGS,
   S,
-} from "./state.ts";
+} = state;
 
 /** Contexts, in the order of the block. */
 export const CONTEXT = {

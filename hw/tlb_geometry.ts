@@ -217,8 +217,8 @@ export class GeometryStore implements TlbStore {
     return undefined;
   }
 
-  insert(entry: TlbEntry, fetch: boolean, at = entry.low): void {
-    insertFirst(fetch ? this.#instruction : this.#data, entry, at);
+  insert(entry: TlbEntry, fetch: boolean, low: number): void {
+    insertFirst(fetch ? this.#instruction : this.#data, entry, low);
     for (const arrays of this.#second) {
       if (arrays.shifts.includes(entry.shift)) {
         arrays.insert(entry);

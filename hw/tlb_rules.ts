@@ -184,7 +184,8 @@ export interface TlbStore {
   /** Whether accesses may bypass the store through the fast TLB after it was consulted once. */
   readonly bypass: boolean;
   find(low: number, high: number, pcid: number, fetch: boolean): TlbEntry | undefined;
-  insert(entry: TlbEntry, fetch: boolean): void;
+  /** Takes in an entry; `low` is the low half of the address that was asked for, for those who keep pieces. */
+  insert(entry: TlbEntry, fetch: boolean, low: number): void;
   /** The entry that leads to the lowest table. */
   findStructure(low: number, high: number, pcid: number): StructureEntry | undefined;
   insertStructure(entry: StructureEntry): void;

@@ -45,12 +45,12 @@ export class StickyStore implements TlbStore {
   readonly #globals = new Space<TlbEntry>(SHIFTS);
   readonly #structures = new Map<number, Space<StructureEntry>>();
 
-  find(low: number, high: number, pcid: number, _fetch: boolean): TlbEntry | undefined {
+  find(low: number, high: number, pcid: number): TlbEntry | undefined {
     const own = this.#spaces.get(pcid);
     return (own === undefined ? undefined : findIn(own, low, high)) ?? findIn(this.#globals, low, high);
   }
 
-  insert(entry: TlbEntry, _fetch: boolean): void {
+  insert(entry: TlbEntry): void {
     const space = entry.global ? this.#globals : spaceOf(this.#spaces, entry.pcid, SHIFTS);
     const kind = SHIFTS.indexOf(entry.shift as typeof SHIFTS[number]);
     space.maps[kind]!.set(regionNumber(entry.low, entry.high, entry.shift), entry);

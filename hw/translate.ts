@@ -10,27 +10,26 @@
  */
 import type { Cpu } from "./cpu.ts";
 import { VECTOR } from "./cpu.ts";
+import * as paging from "./paging.ts";
 import {
-  ACCESS,
   accessKind,
-  CR0_PG,
   CR4_LA57,
-  CR4_PAE,
-  CR4_PKE,
-  EFER_LMA,
   keyDenies,
   linearOf,
   type PagingFeatures,
-  PF,
-  RIGHT,
   rightsDeny,
   Walker,
 } from "./paging.ts";
 import type { Sanitizer } from "./sanitizer.ts";
-import { S } from "./state.ts";
+import * as state from "./state.ts";
 import type { Tlb } from "./tlb.ts";
 import type { StructureEntry, TlbEntry, TlbStore } from "./tlb_rules.ts";
-import { TRACE } from "./trace.ts";
+import * as trace from "./trace.ts";
+
+// Bound here so that the optimiser folds them into the code (see the note in paging.ts).
+const { ACCESS, CR0_PG, CR4_PAE, CR4_PKE, EFER_LMA, PF, RIGHT } = paging;
+const { S } = state;
+const { TRACE } = trace;
 
 /** Translates for one processor; results stand in fields until the next translation. */
 export class Translator {
@@ -77,14 +76,15 @@ export class Translator {
     this.#refusedByCache = false;
     const counters = this.#cpu.counters;
     counters.lookups++;
-    const store = this.#tlb.store;
-    if (store === undefined || !(this.#i32[(this.#base + S.CR0) >>> 2]! & CR0_PG)) {
-      counters.tlbMisses++;
-      if (access & ACCESS.FETCH) counters.fetchMisses++;
-      const code = this.#walker.walk(low, high, access);
-      return this.#walked(low, high, access, code);
+    if (!(this.#i32[(this.#base + S.CR0) >>> 2]! & CR0_PG)) {
+      this.#walker.walk(low, high, access);
+      return this.#take();
     }
-    return this.#translateCached(store, low | 0, high | 0, access);
+    const store = this.#tlb.store;
+    if (store !== undefined) return this.#translateCached(store, low | 0, high | 0, access);
+    counters.tlbMisses++;
+    if (access & ACCESS.FETCH) counters.fetchMisses++;
+    return this.#walked(low, high, access, this.#walker.walk(low, high, access));
   }
 
   /** Records the page fault of the access: CR2, the pending fault, and the invalidation that comes with it. */
@@ -187,17 +187,21 @@ export class Translator {
     this.dirty = entry.dirty;
   }
 
-  #walked(low: number, high: number, access: number, code: number): number {
+  /** Takes over what the walk found. */
+  #take(): number {
     const walker = this.#walker;
-    if (walker.shift !== 32 || code >= 0) this.#cpu.counters.walks++;
-    if (code < 0) {
-      this.page = walker.page;
-      this.shift = walker.shift;
-      this.rights = walker.rights;
-      this.key = walker.key;
-      this.global = walker.global;
-      this.dirty = walker.dirty;
-    }
+    this.page = walker.page;
+    this.shift = walker.shift;
+    this.rights = walker.rights;
+    this.key = walker.key;
+    this.global = walker.global;
+    this.dirty = walker.dirty;
+    return -1;
+  }
+
+  /** A walk has ended with this code. */
+  #walked(low: number, high: number, access: number, code: number): number {
+    if (code < 0) this.#take();
     if (this.#cpu.trace.wants & TRACE.walk) this.#traceWalk(low, high, access, code);
     return code;
   }
@@ -232,7 +236,7 @@ export class Translator {
           high: shift > 32 ? high & (-1 << (shift - 32)) : high,
           level: level - 1,
           table: walker.tableAt(level - 1),
-          rights: walker.rightsAbove[level - 1]!,
+          rights: walker.rightsAbove(level - 1),
           vpid: 0,
           pcid,
           words,
@@ -263,7 +267,7 @@ export class Translator {
       birth,
       reported: 0,
     };
-    store.insert(entry, fetch);
+    store.insert(entry, fetch, low);
     sanitizer?.track(cpu, words);
     cpu.counters.fills++;
     if (cpu.trace.wants & TRACE.fill) this.#traceFill(entry);

@@ -1,11 +1,13 @@
 /**
- * The kernel's start as whoever owns a machine sees it: registers the gates, makes the image to load.
+ * The kernel's start as whoever owns a machine sees it: registers the gates, loads the image.
  *
  * Room: `kernel/`; the top of it. Imports everything below.
  *
  * @module
  */
-import type { Exec, GateCpu, GateTable } from "../hw/gates.ts";
+import { loadMultiboot } from "../hw/boot/multiboot.ts";
+import type { Exec, GateCpu } from "../hw/gates.ts";
+import type { Machine } from "../hw/machine.ts";
 import { Kernel, type KernelOptions } from "./kernel.ts";
 import { startNextProgram } from "./kern/kern_exec.ts";
 import { buildLocore } from "./platform/pc64/locore.ts";
@@ -13,32 +15,30 @@ import { cpuStartup, hammerTime } from "./platform/pc64/machdep.ts";
 import { apInit, cpuMpAnnounce } from "./platform/pc64/mp_machdep.ts";
 import { syscall2, trap } from "./trap/trap.ts";
 
-/** What must be loaded to start the kernel. */
-export interface KernelImage {
-  readonly kernel: Kernel;
-  /** A multiboot image. */
-  readonly image: Uint8Array<ArrayBuffer>;
-  /** Multiboot modules: the programs' files. */
-  readonly modules: readonly { readonly bytes: Uint8Array; readonly commandLine: string }[];
-}
-
 /**
- * Makes a kernel for a machine with these gates and so many processors. Loading {@link KernelImage.image} as a multiboot image and
- * running the machine starts it.
+ * Makes a kernel and loads it into a machine with gates: running the machine then starts it.
+ *
+ * @throws {TypeError} when the machine was built without gates.
+ * @throws {BootError} when kernel and programs do not fit in its RAM.
  */
-export function makeKernel(gates: GateTable, cpuCount: number, options: KernelOptions): KernelImage {
+export function bootKernel(machine: Machine, options: KernelOptions): Kernel {
+  const { gates } = machine;
+  if (gates === undefined) {
+    throw new TypeError("Cannot boot the kernel: the machine has no gates (build it with gates: true)");
+  }
   const k = new Kernel(options);
   const register = (name: string, body: (cpu: GateCpu) => Exec<bigint | void>) =>
     gates.register({ name, cpl: 0, body });
   k.locore = buildLocore({
     hammerTime: register("hammer_time", (cpu) => hammerTime(k, cpu)),
-    miStartup: register("mi_startup", (cpu) => miStartup(k, cpu, cpuCount)),
+    miStartup: register("mi_startup", (cpu) => miStartup(k, cpu, machine.cpus.length)),
     apInit: register("ap_init", (cpu) => apInit(k, cpu)),
     trap: register("trap", (cpu) => trap(k, cpu)),
     syscall2: register("syscall2", (cpu) => syscall2(k, cpu)),
   });
   const modules = options.programs.map(({ file, name }) => ({ bytes: file, commandLine: name }));
-  return { kernel: k, image: k.locore.image, modules };
+  loadMultiboot(machine, k.locore.image, { modules });
+  return k;
 }
 
 /** The start on the kernel's own tables: other processors, then the first program. */

@@ -1,8 +1,8 @@
 /**
  * The instruction decoder (SDM vol. 2, "Instruction Format"): bytes to {@link Decoded}, driven by the rows of the table.
  *
- * The opcode maps are made once, at the first instruction, and each opcode's candidates are sorted by ModRM byte when
- * that byte is first seen. Forms are interned: two instructions with equal keys have the same `Form` object.
+ * The opcode maps are made once, at the first instruction (opcode_map.ts), and each opcode's candidates are sorted by ModRM byte when
+ * that byte is first seen. Forms are interned (form_make.ts): two instructions with equal keys have the same `Form` object.
  *
  * What an engine must know beside form.ts:
  *
@@ -20,11 +20,10 @@
  * @module
  */
 import { S, SEG } from "../state.ts";
-import type { Width } from "./builder.ts";
-import type { Encoding, MandatoryPrefix, OperandSpec } from "./encoding.ts";
-import { MAP_COUNT, NO_PREFIX, NO_REPEAT, parseEncoding, VEX_MAPS } from "./encoding.ts";
-import type { CodeMode, Decoded, Form, Operand, OperandKind } from "./form.ts";
-import { rows } from "./table.ts";
+import { type MandatoryPrefix, NO_PREFIX, NO_REPEAT, VEX_MAPS } from "./encoding.ts";
+import type { CodeMode, Decoded } from "./form.ts";
+import { kindOf, makeForm } from "./form_make.ts";
+import { buildMaps, type Candidate, narrow, type OpcodeMap } from "./opcode_map.ts";
 
 /** The bytes given end before the instruction does: give more (the next page), or fault on fetching them. */
 export const NEED_BYTES = 0;
@@ -54,197 +53,8 @@ export function ripRelativeDisplacement(decoded: Decoded, pageOffset: number): n
   return decoded.disp + pageOffset + decoded.length;
 }
 
-// ---- Opcode maps ------------------------------------------------------------------------------------------
-
-/** An encoding, with the forms seen so far. */
-interface Candidate extends Encoding {
-  /** Forms by the bits that {@link formOf} packs. */
-  readonly forms: Map<number, Form>;
-  /** Required REX.B (0 or 1) where it tells XCHG from NOP at 90H, else −1. */
-  readonly rexB: number;
-}
-
-/** All that one opcode byte of one map may be. */
-interface Opcode {
-  readonly hasModrm: boolean;
-  readonly candidates: Candidate[];
-  /** Candidates by ModRM byte, filled on demand. */
-  readonly byModrm: (readonly Candidate[] | undefined)[];
-}
-
-type OpcodeMap = (Opcode | undefined)[];
+/** Made at the first instruction: a program that only reads state never pays for it. */
 let opcodeMaps: readonly OpcodeMap[] | undefined;
-
-/** How much an encoding asks for; the one that asks for most is tried first. */
-function specificity(e: Candidate): number {
-  return (e.prefix !== 0 ? 16 : 0) + (e.modrm >= 0 ? 8 : 0) + (e.plusRegister ? 0 : 4) +
-    (e.rexW >= 0 ? 1 : 0) + (e.operandSize !== 0 ? 1 : 0) + (e.addressSize !== 0 ? 1 : 0) +
-    (e.mod !== "" ? 1 : 0) + (e.digit >= 0 ? 1 : 0);
-}
-
-/** Parses the table. A mistake in it throws here, with the row's name. */
-function buildMaps(): readonly OpcodeMap[] {
-  const maps: OpcodeMap[] = Array.from({ length: MAP_COUNT }, () => new Array<Opcode | undefined>(256));
-  rows.forEach((row, rowIndex) => {
-    for (const text of row.encodings) {
-      const parsed = parseEncoding(row, rowIndex, text);
-      const forms = new Map<number, Form>();
-      const span = parsed.plusRegister ? 8 : parsed.plusCondition ? 16 : 1;
-      const first = parsed.opcode & ~(span - 1);
-      for (let n = 0; n < span; n++) {
-        const opcode = first + n;
-        const map = maps[parsed.map]!;
-        const entry = map[opcode] ??= {
-          hasModrm: parsed.hasModrm,
-          candidates: [],
-          byModrm: new Array<undefined>(256),
-        };
-        if (entry.hasModrm !== parsed.hasModrm) {
-          throw new SyntaxError(
-            `The encodings "${text}" of ${row.mnemonic} and "${
-              entry.candidates[0]?.text
-            }" disagree about a ModRM byte`,
-          );
-        }
-        const isNopOrXchg = parsed.map === 0 && opcode === 0x90;
-        const rexB = isNopOrXchg && parsed.plusRegister ? 1 : isNopOrXchg && parsed.prefix !== 0xf3 ? 0 : -1;
-        entry.candidates.push({ ...parsed, forms, rexB });
-      }
-    }
-  });
-  for (const map of maps) {
-    for (const entry of map) entry?.candidates.sort((a, b) => specificity(b) - specificity(a));
-  }
-  return maps;
-}
-
-/** The candidates that a ModRM byte leaves. */
-function narrow(entry: Opcode, modrm: number): readonly Candidate[] {
-  const isMemory = modrm < 0xc0;
-  const left = entry.candidates.filter((e) =>
-    (e.modrm < 0 || e.modrm === modrm) && (e.digit < 0 || e.digit === ((modrm >> 3) & 7)) &&
-    (e.modIgnored || e.mod === "" || (e.mod === "mem") === isMemory)
-  );
-  entry.byModrm[modrm] = left;
-  return left;
-}
-
-// ---- Forms ------------------------------------------------------------------------------------------------
-
-const internedForms = new Map<string, Form>();
-
-/** Bits of an operand of size letter `size`. */
-function widthOf(size: string, operandSize: number, wide: boolean, mode: CodeMode): number {
-  switch (size) {
-    case "b":
-      return 8;
-    case "w":
-      return 16;
-    case "d":
-    case "ss":
-      return 32;
-    case "q":
-    case "sd":
-    case "pi":
-      return 64;
-    case "v":
-    case "bs":
-      return operandSize;
-    case "y":
-      return wide ? 64 : 32;
-    case "z":
-      return operandSize > 32 ? 32 : operandSize;
-    case "dq":
-    case "ps":
-    case "pd":
-    case "x":
-      return 128;
-    case "t":
-      return 80;
-    case "p":
-      return operandSize + 16;
-    case "s":
-      return mode === 2 ? 80 : 48;
-    case "a":
-      return 2 * operandSize;
-    default:
-      return 0;
-  }
-}
-
-/** `Form.w`. */
-function formWidth(e: Encoding, operandSize: number, wide: boolean, mode: CodeMode): Width {
-  switch (e.sizing) {
-    case "byte":
-      return 8;
-    case "word":
-      return 16;
-    case "dword":
-      return 32;
-    case "qword":
-      return 64;
-    case "y":
-      return wide ? 64 : 32;
-    case "z":
-      return operandSize === 16 ? 16 : 32;
-    case "native":
-      return mode === 2 ? 64 : 32;
-    default:
-      return operandSize as Width;
-  }
-}
-
-/** Kind of the operand `spec` where ModRM.rm is memory or not. */
-function kindOf(spec: OperandSpec, isMemory: boolean): OperandKind {
-  return isMemory && "EWQ".includes(spec.source) ? "mem" : spec.kind;
-}
-
-const REGISTER_SLOTS = ["r0", "r1", "r2"] as const;
-
-/** Makes (or finds) the form. */
-function makeForm(
-  e: Encoding,
-  isMemory: boolean,
-  operandSize: number,
-  wide: boolean,
-  aw: 16 | 32 | 64,
-  mode: CodeMode,
-  cc: number,
-  rep: 0 | 2 | 3,
-  lock: boolean,
-  segment: number,
-): Form {
-  const w = formWidth(e, operandSize, wide, mode);
-  const operands: Operand[] = [];
-  let registers = 0, immediates = 0;
-  e.operands.forEach((spec, index) => {
-    const kind = kindOf(spec, isMemory);
-    let width = widthOf(spec.size, operandSize, wide, mode);
-    if (e.modIgnored && spec.source !== "I") width = w;
-    // An immediate of the operand size is given to the description sign-extended to it.
-    if (spec.source === "I" && spec.size === "z") width = operandSize;
-    let slot: Operand["slot"];
-    if (kind === "mem") slot = spec.source === "O" ? "imm" : "mem";
-    else if (kind === "imm" || kind === "rel" || kind === "far") {
-      slot = spec.source === "fixed" ? "imm" : immediates++ === 0 ? "imm" : "imm2";
-    } else {
-      const register = REGISTER_SLOTS[registers++];
-      if (register === undefined) throw new SyntaxError(`${e.row.mnemonic} "${e.text}": too many registers`);
-      slot = register;
-    }
-    const base = { index, kind, width, access: spec.access, slot };
-    operands.push(spec.fixed >= 0 ? { ...base, fixed: spec.fixed } : base);
-  });
-  const key = `${e.rowIndex} ${w} ${aw} ${mode} ${cc} ${rep} ${lock ? 1 : 0} ${segment}` +
-    operands.map((o) => ` ${o.kind}${o.width}${o.access}${o.slot}${o.fixed ?? ""}`).join("");
-  const known = internedForms.get(key);
-  if (known !== undefined) return known;
-  const form: Form = { key, row: e.row, w, aw, mode, cc, rep, lock, segment, operands };
-  internedForms.set(key, form);
-  return form;
-}
-
-// ---- Decoding -----------------------------------------------------------------------------------------------
 
 /** Kinds of prefix bytes in {@link PREFIX_OF}; 0 is no prefix. */
 const PREFIX_SEGMENT = 1;

@@ -39,7 +39,7 @@ export interface Operand {
   readonly access: OperandAccess;
   /**
    * Where a register operand's offset stands in the record ("r0", "r1", "r2"), or for kinds "seg", "cr", "dr", "st" where its number stands.
-   * For "mem": the memory fields. For "imm", "rel", "far": the immediate field; `slot` "imm2" is a second immediate (ENTER, far pointer selector) in `r2`.
+   * For "mem": the memory fields; slot "imm" is a moffs, whose offset is the immediate; `fixed` 6 or 7 a string operand at rSI or rDI. For "imm", "rel", "far": the immediate field; `slot` "imm2" is a second immediate (ENTER, far pointer selector) in `r2`.
    */
   readonly slot: "r0" | "r1" | "r2" | "mem" | "imm" | "imm2";
   /** A register number fixed by the row (AL, CL, rAX, XMM0 …), or undefined. */

@@ -61,6 +61,7 @@ export type PackedCompute = <I, C, X>(b: Builder<I, C, X>, dst: X, src: X, half:
 
 /** A packed integer operation `dst := compute(dst, src)`. */
 export interface Packed {
+  /** The SDM's name. */
   readonly mnemonic: string;
   /** Opcode bytes behind 0F. */
   readonly opcode: string;
@@ -70,6 +71,7 @@ export interface Packed {
   readonly sse: string;
   /** The MMX form reads only 32 bits of memory. */
   readonly narrow?: boolean;
+  /** What it computes. */
   readonly compute: PackedCompute;
 }
 

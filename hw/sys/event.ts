@@ -29,11 +29,13 @@ import {
   readDescriptor,
   selectorCode,
   setCodeSegment,
+  setCodeSegment64,
   setFromDescriptor,
   setNull,
   setRealSegment,
 } from "./segments.ts";
 import { afterTransfer } from "./attention.ts";
+import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
 import { switchTask, taskSwitches } from "./task.ts";
 
@@ -167,10 +169,18 @@ function deliverLong(
   const idt = i32[at + (S.IDTR >>> 2)]!;
   const gateLow = (idt + vector * 16) | 0;
   const gateHigh = i32[at + (S.IDTR >>> 2) + 1]! + ((gateLow >>> 0) < (idt >>> 0) ? 1 : 0);
-  const word0 = access.read(gateLow, gateHigh, 8, IMPLICIT) | 0;
-  const word1 = access.high | 0;
-  const upperLow = (gateLow + 8) | 0;
-  const targetHigh = access.read(upperLow, gateHigh + ((upperLow >>> 0) < 8 ? 1 : 0), 4, IMPLICIT) | 0;
+  let word0: number, word1: number, targetHigh: number;
+  const gateWords = quickWords(cpu, gateLow, gateHigh, 16, false, true);
+  if (gateWords !== 0) {
+    word0 = i32[gateWords]!;
+    word1 = i32[gateWords + 1]!;
+    targetHigh = i32[gateWords + 2]!;
+  } else {
+    word0 = access.read(gateLow, gateHigh, 8, IMPLICIT) | 0;
+    word1 = access.high | 0;
+    const upperLow = (gateLow + 8) | 0;
+    targetHigh = access.read(upperLow, gateHigh + ((upperLow >>> 0) < 8 ? 1 : 0), 4, IMPLICIT) | 0;
+  }
   const type = (word1 >>> 8) & 0x1f;
   if (type !== 0xe && type !== 0xf) cpu.raise(VECTOR.GP, idtCode);
   const cpl = i32[at + (S.CPL >>> 2)]!;
@@ -201,8 +211,14 @@ function deliverLong(
     const tssLow = (tss + offset) | 0;
     const tssHigh = i32[at + (S.SEGBASE >>> 2) + SEG.TR * 2 + 1]! +
       ((tssLow >>> 0) < (tss >>> 0) ? 1 : 0);
-    low = access.read(tssLow, tssHigh, 8, IMPLICIT) | 0;
-    high = access.high | 0;
+    const tssWords = quickWords(cpu, tssLow, tssHigh, 8, false, true);
+    if (tssWords !== 0) {
+      low = i32[tssWords]!;
+      high = i32[tssWords + 1]!;
+    } else {
+      low = access.read(tssLow, tssHigh, 8, IMPLICIT) | 0;
+      high = access.high | 0;
+    }
   }
   low &= ~15;
   const bytes = hasCode ? 48 : 40;
@@ -212,8 +228,11 @@ function deliverLong(
   if (!isCanonical(cpu, targetHigh)) cpu.raise(VECTOR.GP, ext);
   markAccessed(cpu, cs);
 
-  // The frame, gathered and written at once.
-  let f = at + (S.FRAME >>> 2);
+  // The frame: in place where the stack is at hand, else gathered and written at once.
+  const inner = newCpl < cpl;
+  const stackWords = quickWords(cpu, frameLow, frameHigh, bytes, true, inner);
+  const frame = stackWords !== 0 ? stackWords : at + (S.FRAME >>> 2);
+  let f = frame;
   if (hasCode) {
     i32[f] = code;
     i32[f + 1] = 0;
@@ -229,13 +248,15 @@ function deliverLong(
   i32[f + 7] = oldHigh;
   i32[f + 8] = i32[at + (S.SEGSEL >>> 2) + SEG.SS]!;
   i32[f + 9] = 0;
-  const how = newCpl < cpl ? IMPLICIT : 0;
-  if ((frameLow & 0xfff) + bytes > 4096) {
-    access.writeBytes(frameLow, frameHigh, cpu.base + S.FRAME, bytes, how);
-  } else {
-    // In one page the first write can fault, the others can't.
-    for (let i = 0, word = at + (S.FRAME >>> 2); i < bytes; i += 8, word += 2) {
-      access.write(frameLow + i, frameHigh, 8, i32[word]!, i32[word + 1]!, how);
+  if (stackWords === 0) {
+    const how = inner ? IMPLICIT : 0;
+    if ((frameLow & 0xfff) + bytes > 4096) {
+      access.writeBytes(frameLow, frameHigh, cpu.base + S.FRAME, bytes, how);
+    } else {
+      // In one page the first write can fault, the others can't.
+      for (let i = 0, word = frame; i < bytes; i += 8, word += 2) {
+        access.write(frameLow + i, frameHigh, 8, i32[word]!, i32[word + 1]!, how);
+      }
     }
   }
 
@@ -244,13 +265,11 @@ function deliverLong(
   i32[rsp + 1] = frameHigh;
   i32[at + (S.RIP >>> 2)] = (word0 & 0xffff) | (word1 & 0xffff_0000);
   i32[at + (S.RIP >>> 2) + 1] = targetHigh;
-  setCodeSegment(cpu, selector, cs, newCpl);
+  setCodeSegment64(cpu, selector, cs, newCpl);
   if (newCpl !== cpl) setNull(cpu, SEG.SS, newCpl);
   let cleared = RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM;
   if (type === 0xe) cleared |= RFLAGS.IF;
   i32[at + (S.RFLAGS >>> 2)]! &= ~cleared;
-  i32[at + (S.CODEMODE >>> 2)] = 2;
-  i32[at + (S.STACKMODE >>> 2)] = 2;
   updateTlbContext(cpu);
 }
 

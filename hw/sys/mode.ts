@@ -8,8 +8,8 @@
  * @module
  */
 import type { Cpu } from "../cpu.ts";
-import { RFLAGS, S, SEG } from "../state.ts";
-import { fastContextAddress } from "../tlb_fast.ts";
+import { FTLB_CONTEXT_BYTES, RFLAGS, S, SEG } from "../state.ts";
+import { CONTEXT, fastContextAddress } from "../tlb_fast.ts";
 import { storeStatusFlags } from "../flags.ts";
 
 /** Bits of CR0 (SDM vol. 3A, "Control Registers"). */
@@ -108,7 +108,16 @@ export function updateCodeAndStackMode(cpu: Cpu): void {
 
 /** Recomputes the fast-TLB context from CPL, CR4.SMAP, RFLAGS.AC, CR0.AM and DR7 (see `fastContext`). */
 export function updateTlbContext(cpu: Cpu): void {
-  cpu.memory.i32[(cpu.base + S.TLBCTX) >>> 2] = fastContextAddress(cpu);
+  const i32 = cpu.memory.i32, at = cpu.base >>> 2;
+  const user = i32[at + (S.CPL >>> 2)] === 3;
+  const checksAlignment = (i32[at + (S.RFLAGS >>> 2)]! & RFLAGS.AC) !== 0;
+  if ((i32[at + ((S.DR + 56) >>> 2)]! & 0xff) !== 0 || checksAlignment) {
+    i32[at + (S.TLBCTX >>> 2)] = fastContextAddress(cpu);
+    return;
+  }
+  const smap = (i32[at + (S.CR4 >>> 2)]! & CR4.SMAP) !== 0;
+  const context = user ? CONTEXT.USER : smap ? CONTEXT.SUPERVISOR_SMAP : CONTEXT.SUPERVISOR;
+  i32[at + (S.TLBCTX >>> 2)] = cpu.base + S.TLB + context * FTLB_CONTEXT_BYTES;
 }
 
 /** Recomputes SSETRAP, FPUTRAP and MMXTRAP from CR0 and CR4. */

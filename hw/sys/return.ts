@@ -22,10 +22,12 @@ import {
   selectorCode,
   set8086Segment,
   setCodeSegment,
+  setCodeSegment64,
   setFromDescriptor,
   setNull,
   setVirtual8086Segment,
 } from "./segments.ts";
+import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
 import { checkOffset, isLongAndBig, switchTaskFromInstruction } from "./transfer.ts";
 
@@ -88,18 +90,29 @@ function returnLong(cpu: Cpu, size: 2 | 4 | 8): number {
   const i32 = cpu.memory.i32, at = cpu.base >>> 2, access = cpu.access;
   if (i32[at + (S.RFLAGS >>> 2)]! & RFLAGS.NT) cpu.raise(VECTOR.GP, 0);
   const low = i32[at + (RSP >>> 2)]!, high = i32[at + (RSP >>> 2) + 1]!;
-  const near = (low >>> 0) + 5 * size <= 0x1_0000_0000;
-  const ripLow = access.read(low, high, size, STACK) | 0;
-  const ripHigh = size === 8 ? access.high | 0 : 0;
-  let item = (low + size) | 0;
-  const cs = access.read(item, near ? high : carry(item, low, high), size, STACK) & 0xffff;
-  item = (low + 2 * size) | 0;
-  const flags = access.read(item, near ? high : carry(item, low, high), size, STACK) | 0;
-  item = (low + 3 * size) | 0;
-  const rspLow = access.read(item, near ? high : carry(item, low, high), size, STACK) | 0;
-  const rspHigh = size === 8 ? access.high | 0 : 0;
-  item = (low + 4 * size) | 0;
-  const ss = access.read(item, near ? high : carry(item, low, high), size, STACK) & 0xffff;
+  let ripLow: number, ripHigh = 0, cs: number, flags: number, rspLow: number, rspHigh = 0, ss: number;
+  const words = size === 8 ? quickWords(cpu, low, high, 40, false, false) : 0;
+  if (words !== 0) {
+    ripLow = i32[words]!;
+    ripHigh = i32[words + 1]!;
+    cs = i32[words + 2]! & 0xffff;
+    flags = i32[words + 4]!;
+    rspLow = i32[words + 6]!;
+    rspHigh = i32[words + 7]!;
+    ss = i32[words + 8]! & 0xffff;
+  } else {
+    ripLow = access.read(low, high, size, STACK) | 0;
+    if (size === 8) ripHigh = access.high | 0;
+    let item = (low + size) | 0;
+    cs = access.read(item, carry(item, low, high), size, STACK) & 0xffff;
+    item = (low + 2 * size) | 0;
+    flags = access.read(item, carry(item, low, high), size, STACK) | 0;
+    item = (low + 3 * size) | 0;
+    rspLow = access.read(item, carry(item, low, high), size, STACK) | 0;
+    if (size === 8) rspHigh = access.high | 0;
+    item = (low + 4 * size) | 0;
+    ss = access.read(item, carry(item, low, high), size, STACK) & 0xffff;
+  }
 
   const cpl = i32[at + (S.CPL >>> 2)]!, rpl = cs & 3;
   checkReturnCode(cpu, cs, cpl);
@@ -109,7 +122,9 @@ function returnLong(cpu: Cpu, size: 2 | 4 | 8): number {
   if (hasStack) markAccessed(cpu, stackDescriptor);
 
   setReturnFlags(cpu, flags, size * 8, cpl);
-  setCodeSegment(cpu, cs, code, rpl);
+  const long = code.isLong;
+  if (long) setCodeSegment64(cpu, cs, code, rpl);
+  else setCodeSegment(cpu, cs, code, rpl);
   if (hasStack) setFromDescriptor(cpu, SEG.SS, ss, stackDescriptor);
   else setNull(cpu, SEG.SS, ss);
   i32[at + (S.RIP >>> 2)] = ripLow;
@@ -117,7 +132,7 @@ function returnLong(cpu: Cpu, size: 2 | 4 | 8): number {
   i32[at + (RSP >>> 2)] = rspLow;
   i32[at + (RSP >>> 2) + 1] = rspHigh;
   if (rpl !== cpl) dropPrivilegedSegments(cpu, rpl);
-  updateCodeAndStackMode(cpu);
+  if (!long) updateCodeAndStackMode(cpu);
   updateTlbContext(cpu);
   return afterTransfer(cpu);
 }

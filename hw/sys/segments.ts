@@ -17,6 +17,7 @@ import {
   setSegment,
   updateCodeAndStackMode,
 } from "./mode.ts";
+import { quickWords } from "./quick.ts";
 
 /** `how` of an access by the processor itself to GDT, LDT, IDT or TSS: implicit supervisor. */
 export const IMPLICIT = 1;
@@ -115,6 +116,12 @@ export function findDescriptor(cpu: Cpu, selector: number, d: Descriptor): boole
   d.linearLow = linearLow;
   d.linearHigh = linearHigh;
   d.upper = 0;
+  const words = quickWords(cpu, linearLow, linearHigh, 8, false, true);
+  if (words !== 0) {
+    d.low = i32[words]!;
+    d.high = i32[words + 1]!;
+    return true;
+  }
   const access = cpu.access;
   d.low = access.read(linearLow, linearHigh, 8, IMPLICIT) | 0;
   d.high = access.high | 0;
@@ -259,6 +266,19 @@ export function checkStackSegment(
 export function setCodeSegment(cpu: Cpu, selector: number, d: Descriptor, cpl: number): void {
   setSegment(cpu, SEG.CS, (selector & 0xfffc) | cpl, d.base, 0, d.limit, d.ar);
   cpu.set32(S.CPL, cpl);
+}
+
+/** {@link setCodeSegment} for 64-bit code, which has no limits to check. */
+export function setCodeSegment64(cpu: Cpu, selector: number, d: Descriptor, cpl: number): void {
+  const i32 = cpu.memory.i32, at = cpu.base >>> 2;
+  i32[at + (S.SEGSEL >>> 2) + SEG.CS] = (selector & 0xfffc) | cpl;
+  i32[at + (S.SEGBASE >>> 2) + SEG.CS * 2] = d.base;
+  i32[at + (S.SEGBASE >>> 2) + SEG.CS * 2 + 1] = 0;
+  i32[at + (S.SEGLIMIT >>> 2) + SEG.CS] = d.limit;
+  i32[at + (S.SEGAR >>> 2) + SEG.CS] = d.ar;
+  i32[at + (S.CPL >>> 2)] = cpl;
+  i32[at + (S.CODEMODE >>> 2)] = 2;
+  i32[at + (S.STACKMODE >>> 2)] = 2;
 }
 
 /** After a return to an outer level: data segment registers that the new level may not use become null. */

@@ -10,7 +10,7 @@ import { EXIT_END, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
 import { afterTransfer } from "./attention.ts";
 import { deliverEvent } from "./event.ts";
-import { AR, CR0, EFER, isCanonical, isLongMode, setSegment, updateTlbContext } from "./mode.ts";
+import { AR, CR0, EFER, isCanonical, isLongMode, updateTlbContext } from "./mode.ts";
 
 /** Rights of the flat segments that these instructions load, less DPL: accessed, present. */
 const FLAT_CODE = 0xb | AR.S | AR.P | AR.G, FLAT_DATA = 0x3 | AR.S | AR.P | AR.G | AR.DB;
@@ -24,11 +24,24 @@ const R11 = (S.GPR + 11 * 8) >>> 2, RIP = S.RIP >>> 2, CPL = S.CPL >>> 2, FLAGS 
 /** Loads CS and SS with flat segments of privilege `cpl`; `long` makes 64-bit code. */
 function setFlat(cpu: Cpu, code: number, stack: number, cpl: number, long: boolean): void {
   const i32 = cpu.memory.i32, at = cpu.base >>> 2;
-  setSegment(cpu, SEG.CS, code, 0, 0, -1, FLAT_CODE | (cpl << 5) | (long ? AR.L : AR.DB));
-  setSegment(cpu, SEG.SS, stack, 0, 0, -1, FLAT_DATA | (cpl << 5));
+  i32[at + (S.SEGSEL >>> 2) + SEG.CS] = code;
+  i32[at + (S.SEGSEL >>> 2) + SEG.SS] = stack;
+  const bases = at + (S.SEGBASE >>> 2) + SEG.CS * 2;
+  i32[bases] =
+    i32[bases + 1] =
+    i32[bases + 2] =
+    i32[bases + 3] =
+      0;
+  i32[at + (S.SEGLIMIT >>> 2) + SEG.CS] = i32[at + (S.SEGLIMIT >>> 2) + SEG.SS] = -1;
+  i32[at + (S.SEGAR >>> 2) + SEG.CS] = FLAT_CODE | (cpl << 5) | (long ? AR.L : AR.DB);
+  i32[at + (S.SEGAR >>> 2) + SEG.SS] = FLAT_DATA | (cpl << 5);
+  // Quick limits: the code may be read, the stack read and written, all 4 GiB of them.
+  const readable = at + (S.SEGRMAX >>> 2) + SEG.CS * 2, writable = at + (S.SEGWMAX >>> 2) + SEG.CS * 2;
+  i32[readable] = i32[readable + 2] = i32[writable + 2] = -1;
+  i32[readable + 1] = i32[readable + 3] = i32[writable + 3] = 0;
+  i32[writable] = i32[writable + 1] = -1;
   i32[at + CPL] = cpl;
-  i32[at + (S.CODEMODE >>> 2)] = long ? 2 : 1;
-  i32[at + (S.STACKMODE >>> 2)] = long ? 2 : 1;
+  i32[at + (S.CODEMODE >>> 2)] = i32[at + (S.STACKMODE >>> 2)] = long ? 2 : 1;
 }
 
 /**

@@ -1,11 +1,21 @@
 /**
  * ELF64 images (`imgact_elf.c`): decides from the bytes alone what must be mapped where, or why the file cannot run.
  *
- * Room: `kernel/kern/`; imports the address layout. Pure: changes nothing.
+ * Room: `kernel/kern/`; imports hw's ELF parser and the address layout. Pure: changes nothing.
  *
  * @module
  */
 import { PAGE_SIZE } from "../../hw/address.ts";
+import { BootError } from "../../hw/boot/boot_error.ts";
+import {
+  type ElfFile,
+  type ElfSegment as ProgramHeader,
+  EM,
+  ET,
+  parseElf,
+  PF,
+  PT,
+} from "../../hw/boot/elf.ts";
 import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
 
 /** One loadable segment. */
@@ -28,63 +38,46 @@ export interface ElfImage {
 
 /** Largest program that the kernel takes, all segments together. */
 export const PROGRAM_BYTES_MAX = 64 << 20;
-const HEADER_BYTES = 64;
-const PROGRAM_HEADER_BYTES = 56;
-const PROGRAM_HEADERS_MAX = 64;
-const PT_LOAD = 1;
-const PT_INTERP = 3;
-const PF_X = 1;
-const PF_W = 2;
 
 /** Reads an ELF64 file; a text says what is wrong with it. */
 export function parseElf64(file: Uint8Array): ElfImage | string {
-  if (file.length < HEADER_BYTES) return `the file has ${file.length} bytes, an ELF header ${HEADER_BYTES}`;
-  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (view.getUint32(0, true) !== 0x464c_457f) return "it does not begin with 7F 45 4C 46 (ELF)";
-  if (file[4] !== 2 || file[5] !== 1) return "it is not a 64-bit little-endian ELF file";
-  if (view.getUint16(18, true) !== 62) return `its machine is ${view.getUint16(18, true)}, not 62 (x86-64)`;
-  if (view.getUint16(16, true) !== 2) return `its type is ${view.getUint16(16, true)}, not 2 (executable)`;
-  const count = view.getUint16(56, true);
-  const table = view.getBigUint64(32, true);
-  if (view.getUint16(54, true) !== PROGRAM_HEADER_BYTES) return "its program headers do not have 56 bytes";
-  if (count === 0 || count > PROGRAM_HEADERS_MAX) return `it has ${count} program headers`;
-  if (table + BigInt(count * PROGRAM_HEADER_BYTES) > BigInt(file.length)) {
-    return "its program headers lie outside the file";
+  let elf: ElfFile;
+  try {
+    elf = parseElf(file);
+  } catch (error) {
+    if (error instanceof BootError) return `${error.what}; needed: ${error.needed}`;
+    throw error;
   }
+  if (elf.class !== 64 || elf.machine !== EM.X86_64) return "it is not an ELF64 file for x86-64";
+  if (elf.type !== ET.EXEC) return `its type is ${elf.type}, not ${ET.EXEC} (executable at fixed addresses)`;
   const segments: ElfSegment[] = [];
-  for (let i = 0; i < count; i++) {
-    const at = Number(table) + i * PROGRAM_HEADER_BYTES;
-    const type = view.getUint32(at, true);
-    if (type === PT_INTERP) return "it wants a dynamic linker";
-    if (type !== PT_LOAD) continue;
-    const segment = parseSegment(view, at, file.length);
-    if (typeof segment === "string") return `segment ${i} ${segment}`;
-    if (segment.memoryBytes > 0) segments.push(segment);
+  for (const segment of elf.segments) {
+    if (segment.type === PT.INTERP) return "it wants a dynamic linker";
+    if (segment.type !== PT.LOAD || segment.memoryBytes === 0) continue;
+    const reason = checkSegment(segment);
+    if (reason !== undefined) return reason;
+    segments.push({
+      va: segment.virtualAddress,
+      fileOffset: segment.offset,
+      fileBytes: segment.fileBytes,
+      memoryBytes: segment.memoryBytes,
+      write: (segment.flags & PF.W) !== 0,
+      execute: (segment.flags & PF.X) !== 0,
+    });
   }
-  return checkImage(view.getBigUint64(24, true), segments);
+  return checkImage(elf.entry, segments);
 }
 
-function parseSegment(view: DataView, at: number, fileLength: number): ElfSegment | string {
-  const flags = view.getUint32(at + 4, true);
-  const offset = view.getBigUint64(at + 8, true);
-  const va = view.getBigUint64(at + 16, true);
-  const fileBytes = view.getBigUint64(at + 32, true);
-  const memoryBytes = view.getBigUint64(at + 40, true);
-  if (offset + fileBytes > BigInt(fileLength)) return "reaches beyond the end of the file";
-  if (fileBytes > memoryBytes) return "has more bytes in the file than in memory";
-  if (memoryBytes > BigInt(PROGRAM_BYTES_MAX)) {
-    return `wants ${memoryBytes} bytes, more than ${PROGRAM_BYTES_MAX}`;
+function checkSegment({ virtualAddress: va, memoryBytes }: ProgramHeader): string | undefined {
+  const where = `the segment at 0x${va.toString(16)}`;
+  if (memoryBytes > PROGRAM_BYTES_MAX) {
+    return `${where} wants ${memoryBytes} bytes, more than ${PROGRAM_BYTES_MAX}`;
   }
-  if (va + memoryBytes > VM_MAX_USER_ADDRESS) return "is not in the user's part of the address space";
-  if (va < BigInt(PAGE_SIZE)) return "covers address 0";
-  return {
-    va,
-    fileOffset: Number(offset),
-    fileBytes: Number(fileBytes),
-    memoryBytes: Number(memoryBytes),
-    write: (flags & PF_W) !== 0,
-    execute: (flags & PF_X) !== 0,
-  };
+  if (va + BigInt(memoryBytes) > VM_MAX_USER_ADDRESS) {
+    return `${where} is not in the user's part of the address space`;
+  }
+  if (va < BigInt(PAGE_SIZE)) return `${where} covers address 0`;
+  return undefined;
 }
 
 function checkImage(entry: bigint, segments: readonly ElfSegment[]): ElfImage | string {

@@ -9,8 +9,9 @@ import { gva, type Hpa, PAGE_SIZE } from "../../hw/address.ts";
 import type { Exec, GateCpu } from "../../hw/gates.ts";
 import type { Kernel, Proc, ProcessEnd, Program } from "../kernel.ts";
 import { OutOfPages, type Pmap, pmapEnter, pmapPinit, pmapRelease } from "../pmap/pmap.ts";
+import { acpiPowerOff } from "../platform/pc64/acpi.ts";
 import { kprint } from "../platform/pc64/console.ts";
-import { encodeTrapframe, TF_BYTES } from "../platform/pc64/frame.ts";
+import { encodeTrapframe, TF_BYTES, TF_FLAG_FRESH } from "../platform/pc64/frame.ts";
 import {
   DMPML4I,
   KPML4I,
@@ -61,10 +62,11 @@ export function* exit1(k: Kernel, cpu: GateCpu, end: ProcessEnd): Exec<void> {
   yield* startNextProgram(k, cpu);
 }
 
-/** Nothing is left to run: interrupts off and HLT, which only a reset could end. */
+/** Nothing is left to run: powers the machine off, or stands still if it has no such thing. */
 function* halt(k: Kernel, cpu: GateCpu): Exec<void> {
-  if (k.options.verbose !== false) yield* kprint(cpu, "exuvia: all programs have ended, halting\n");
+  if (k.options.verbose !== false) yield* kprint(cpu, "exuvia: all programs have ended, powering off\n");
   k.halted = true;
+  yield* acpiPowerOff(cpu);
   for (;;) yield* cpu.hlt();
 }
 
@@ -205,6 +207,7 @@ function* firstFrame(k: Kernel, cpu: GateCpu, { entry, rsp }: { entry: bigint; r
     encodeTrapframe({
       rdi: rsp,
       xflags: 1n,
+      flags: BigInt(TF_FLAG_FRESH),
       rip: entry,
       cs: BigInt(SELECTOR.UCODE),
       rflags: USER_RFLAGS,

@@ -7,9 +7,7 @@
  */
 import { explainWalk, type WalkExplanation } from "../../hw/explain_walk.ts";
 import type { GateCpu } from "../../hw/gates.ts";
-import { hpa } from "../../hw/address.ts";
-import { rootGpaToHpa } from "../../hw/address.ts";
-import type { Gpa } from "../../hw/address.ts";
+import { gpa, rootGpaToHpa } from "../../hw/address.ts";
 import type { Kernel } from "../kernel.ts";
 import type { Trapframe } from "../platform/pc64/frame.ts";
 
@@ -74,7 +72,7 @@ export function describeFault(k: Kernel, cpu: GateCpu, frame: Trapframe): FaultR
     rip: frame.rip,
     errorCode: frame.err,
     frame,
-    code: codeAt(cpu, frame.rip),
+    code: codeAt(cpu, frame.rip, (frame.cs & 3n) === 3n),
   };
   if (vector !== PAGE_FAULT) return report;
   const error = Number(frame.err);
@@ -87,14 +85,14 @@ export function describeFault(k: Kernel, cpu: GateCpu, frame: Trapframe): FaultR
 }
 
 /** Up to 15 bytes at RIP, by way of the tables and without touching a TLB or a device. */
-function codeAt(cpu: GateCpu, rip: bigint): Uint8Array<ArrayBuffer> {
+function codeAt(cpu: GateCpu, rip: bigint, user: boolean): Uint8Array<ArrayBuffer> {
   const bytes: number[] = [];
   for (let i = 0n; i < BigInt(CODE_BYTES); i++) {
-    const { outcome } = explainWalk(cpu.cpu, BigInt.asUintN(64, rip + i), { fetch: true });
+    const { outcome } = explainWalk(cpu.cpu, BigInt.asUintN(64, rip + i), { fetch: true, user });
     if (outcome.kind !== "mapped") break;
-    const pa = rootGpaToHpa(outcome.physical as Gpa);
+    const pa = rootGpaToHpa(gpa(outcome.physical));
     if (!cpu.cpu.bus.isPlain(pa)) break;
-    bytes.push(cpu.cpu.bus.read(hpa(pa), 1));
+    bytes.push(cpu.cpu.bus.read(pa, 1));
   }
   return Uint8Array.from(bytes);
 }

@@ -27,8 +27,7 @@ export interface OptionSpec<T> {
 }
 
 /** Options by name, without the dashes. */
-// deno-lint-ignore no-explicit-any -- the table holds options of every type; each keeps its own
-export type OptionSpecs = Readonly<Record<string, OptionSpec<any>>>;
+export type OptionSpecs = Readonly<Record<string, OptionSpec<unknown>>>;
 
 /** The values that a table of options gives. */
 export type OptionValues<S extends OptionSpecs> = {

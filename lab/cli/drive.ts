@@ -10,9 +10,12 @@ import type { Machine, MachineStop } from "../../hw/machine.ts";
 import { RFLAGS, S } from "../../hw/state.ts";
 import type { Until } from "./machine_options.ts";
 import type { Terminal } from "./terminal.ts";
+import { setImmediate } from "node:timers";
 
 /** Instructions of a piece, by engine: some 20 to 100 ms. */
 const PIECE = { interpreter: 10_000_000, reference: 30_000 } as const;
+/** Instructions of a piece while a text is waited for: what follows it is not carried out, whatever the engine. */
+const PIECE_WATCHED = 10_000;
 /** With a person at the terminal, a piece also ends after so many ticks (10 ms of the machine). */
 const INTERACTIVE_TICKS = 10_000_000;
 const TICKS_PER_MS = 1_000_000;
@@ -40,7 +43,7 @@ export async function drive(
   const { until, steps } = options;
   const limit = steps ?? Infinity;
   const lastTick = until?.kind === "tick" ? until.tick : Infinity;
-  const seen = until?.kind === "text" ? () => output.found : undefined;
+  const piece = until?.kind === "text" ? PIECE_WATCHED : PIECE[machine.engine];
   for (;;) {
     if (terminal.quit) return { reason: "quit" };
     const input = terminal.take();
@@ -48,15 +51,14 @@ export async function drive(
     const before = { tick: machine.now, instructions: machine.instructions };
     if (before.instructions >= limit && !machine.isFinal) return { reason: "steps" };
     const stop = machine.run({
-      steps: Math.min(limit - before.instructions, PIECE[machine.engine]),
+      steps: Math.min(limit - before.instructions, piece),
       untilTick: Math.min(lastTick, terminal.interactive ? before.tick + INTERACTIVE_TICKS : Infinity),
-      ...(seen === undefined ? {} : { until: seen }),
     });
     switch (stop.reason) {
       case "steps":
         break;
       case "until":
-        if (machine.now >= lastTick || seen?.()) return stop;
+        if (machine.now >= lastTick) return stop;
         break;
       case "interrupted":
         await options.onInterrupted?.();
@@ -68,6 +70,7 @@ export async function drive(
       default:
         return stop;
     }
+    if (output.found) return { reason: "until" };
     await breathe();
     if (terminal.interactive) await sleepIfIdle(machine, terminal, before);
   }
@@ -80,7 +83,7 @@ function haltedForGood(machine: Machine): boolean {
 
 /** Lets promises of input and signals be fulfilled. */
 function breathe(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  return new Promise((resolve) => setImmediate(() => resolve()));
 }
 
 /** The share of the piece in which nothing was carried out is slept away. */

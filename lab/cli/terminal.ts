@@ -64,7 +64,7 @@ export class Terminal {
     while (!enough() && !this.quit) {
       const left = end - Date.now();
       if (left <= 0) return;
-      let timer: number | undefined;
+      let timer: ReturnType<typeof setTimeout> | undefined;
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
         if (left !== Infinity) timer = setTimeout(resolve, left);

@@ -3,12 +3,9 @@
  *
  * @module
  */
-
-// deno-lint-ignore no-explicit-any
-type AnyConstructor = new (...args: any[]) => any;
+type AnyConstructor = new (...args: never[]) => unknown;
 type InstanceOf<C extends AnyConstructor> = InstanceType<C>;
-// deno-lint-ignore no-explicit-any
-type ErrorClass<E extends Error> = abstract new (...args: any[]) => E;
+type ErrorClass<E extends Error> = abstract new (...args: never[]) => E;
 
 /** What every failed assertion throws. */
 export class AssertionError extends Error {
@@ -42,8 +39,7 @@ export function assertInstanceOf<C extends AnyConstructor>(
 ): asserts actual is InstanceOf<C>;
 export function assertNotInstanceOf<A, T>(
   actual: A,
-  // deno-lint-ignore no-explicit-any
-  unexpectedType: abstract new (...args: any[]) => T,
+  unexpectedType: abstract new (...args: never[]) => T,
   msg?: string,
 ): asserts actual is Exclude<A, T>;
 export function assertIsError<E extends Error = Error>(

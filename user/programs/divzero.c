@@ -4,5 +4,5 @@
 int main(void) {
     puts("dividing by zero");
     volatile int zero = 0;
-    return 1 / zero;
+    return 1000 / zero;
 }

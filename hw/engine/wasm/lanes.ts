@@ -73,6 +73,7 @@ export abstract class WasmLanes extends WasmBase {
     return linear;
   }
 
+  /** As in VectorBuilder. */
   readX(o: Operand, aligned = false): WasmVec {
     const w = this.w;
     if (o.kind !== "mem") {
@@ -96,6 +97,7 @@ export abstract class WasmLanes extends WasmBase {
     return this.takeX();
   }
 
+  /** As in VectorBuilder. */
   writeX(o: Operand, value: WasmVec, aligned = false): void {
     const w = this.w;
     if (o.kind === "xmm") {
@@ -130,16 +132,19 @@ export abstract class WasmLanes extends WasmBase {
     );
   }
 
+  /** As in VectorBuilder. */
   stateX(offset: number): WasmVec {
     this.w.localGet(P.base);
     this.w.simdMemory(V.load, offset);
     return this.takeX();
   }
+  /** As in VectorBuilder. */
   setStateX(offset: number, value: WasmVec): void {
     this.w.localGet(P.base);
     this.pushX(value);
     this.w.simdMemory(V.store, offset);
   }
+  /** As in VectorBuilder. */
   immX(low: bigint, high: bigint): WasmVec {
     this.w.v128Const(low, high);
     return this.takeX();
@@ -152,12 +157,14 @@ export abstract class WasmLanes extends WasmBase {
     this.w.simd(code);
     this.w.byte(n);
   }
+  /** As in VectorBuilder. */
   extract(width: Lane, a: WasmVec, n: number): WasmInt {
     this.pushX(a);
     this.#lane(LANE[width].extract, n);
     if (width !== 64) this.w.op(OP.i64_extend_i32_u);
     return this.take();
   }
+  /** As in VectorBuilder. */
   insert(width: Lane, a: WasmVec, n: number, value: WasmInt): WasmVec {
     this.pushX(a);
     if (width === 64) this.push(value);
@@ -191,6 +198,7 @@ export abstract class WasmLanes extends WasmBase {
     return this.immX(value, value);
   }
 
+  /** As in VectorBuilder. */
   lanes(op: LaneOp, width: Lane, a: WasmVec, b: WasmVec): WasmVec {
     const native = NATIVE[op]?.[width];
     if (native !== undefined) return this.simd2(native, a, b);
@@ -251,13 +259,16 @@ export abstract class WasmLanes extends WasmBase {
     }
   }
 
+  /** As in VectorBuilder. */
   bits(op: BitOp, a: WasmVec, b: WasmVec): WasmVec {
     return op === "andnot" ? this.simd2(V.andnot, b, a) : this.simd2(V[op], a, b);
   }
+  /** As in VectorBuilder. */
   abs(width: Lane, a: WasmVec): WasmVec {
     return this.simd1(LANE[width].abs, a);
   }
 
+  /** As in VectorBuilder. */
   shift(op: ShiftOp, width: Lane, a: WasmVec, count: WasmInt): WasmVec {
     const w = this.w;
     const code = op === "shl" ? LANE[width].shl : op === "shr" ? LANE[width].shrU : LANE[width].shrS;
@@ -289,6 +300,7 @@ export abstract class WasmLanes extends WasmBase {
     return this.takeX();
   }
 
+  /** As in VectorBuilder. */
   signMask(width: Lane, a: WasmVec): WasmInt {
     this.pushX(a);
     this.w.simd(LANE[width].bitmask);
@@ -298,10 +310,12 @@ export abstract class WasmLanes extends WasmBase {
 
   // ---- permutations
 
+  /** As in VectorBuilder. */
   swizzle(a: WasmVec, control: WasmVec): WasmVec {
     return this.simd2(V.swizzle, a, this.bits("and", control, this.#pattern(0x8f8f8f8f8f8f8f8fn)));
   }
 
+  /** As in VectorBuilder. */
   shuffle(a: WasmVec, b: WasmVec, sources: readonly number[]): WasmVec {
     const w = this.w;
     const usesB = sources.some((source) => source >= 16 && source < 32);
@@ -323,6 +337,7 @@ export abstract class WasmLanes extends WasmBase {
     return this.takeX();
   }
 
+  /** As in VectorBuilder. */
   permute(kind: PermuteKind, a: WasmVec, b: WasmVec, imm: WasmInt): WasmVec {
     if (imm.constant !== undefined) return this.shuffle(a, b, permuteSources(kind, Number(imm.constant)));
     const w = this.w;

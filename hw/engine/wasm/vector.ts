@@ -71,6 +71,7 @@ export abstract class WasmVector extends WasmLanes {
   /** As in Builder. */
   abstract call(name: string, ...args: WasmInt[]): void;
 
+  /** As in VectorBuilder. */
   fp(op: FpOp, a: WasmVec, b: WasmVec, imm?: WasmInt): WasmVec {
     const exact = this.#exactConversion(op, a, b);
     if (exact) return exact;

@@ -16,7 +16,7 @@ const POLLS_MAX = 1000;
 
 /** Sets the port to 115200 8N1 without interrupts. */
 export function* cninit(cpu: GateCpu): Exec<void> {
-  const settings = [[1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [2, 0x07], [4, 0x03]] as const;
+  const settings = [[1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [2, 0x05], [4, 0x03]] as const;
   for (const [register, value] of settings) yield* cpu.outb(COM1 + register, value);
 }
 

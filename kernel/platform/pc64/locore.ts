@@ -20,7 +20,7 @@
  */
 import { Assembler } from "./assembler.ts";
 import { GD } from "./globaldata.ts";
-import { T_FAST_SYSCALL, TF, TF_REGISTERS, TF_SAVED_BYTES } from "./frame.ts";
+import { T_FAST_SYSCALL, TF, TF_FLAG_FRESH, TF_REGISTERS, TF_SAVED_BYTES } from "./frame.ts";
 import { DMPML4I, KERNBASE, KERNLOAD, KPML4I, MPTRAMPOLINE, SELECTOR } from "./vmparam.ts";
 
 /** Gate numbers that the code enters. */
@@ -227,7 +227,9 @@ function syscallEntry(a: Assembler, gates: LocoreGates): void {
 /** Leaves by the frame at RSP. IRETQ and not SYSRET: a frame may hold any RIP, and SYSRET to a non-canonical one faults in ring 0. */
 function returnToUser(a: Assembler): void {
   a.align(16).label("doreti");
-  a.cli().loadStack("rbx", TF.xflags).db(0x85, 0xdb).jumpIf("z", "doreti_kernel"); // test ebx, ebx
+  a.cli().testStack(TF.flags, TF_FLAG_FRESH).jumpIf("z", "doreti_fpu");
+  a.movAddress("rax", "clean_fpu").db(0x48, 0x0f, 0xae, 0x08); // fxrstor64 [rax]
+  a.label("doreti_fpu").loadStack("rbx", TF.xflags).db(0x85, 0xdb).jumpIf("z", "doreti_kernel"); // test ebx, ebx
   a.swapgs();
   a.label("doreti_kernel");
   for (const name of TF_REGISTERS) a.loadStack(name, TF[name]);
@@ -254,6 +256,9 @@ function trampoline16(a: Assembler): void {
 /** Descriptors of the boot GDT: null, 64-bit code, data, 32-bit code. */
 const BOOT_GDT = [0n, 0x00af_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, 0x00cf_9b00_0000_ffffn] as const;
 
+/** x87 control word and MXCSR of a fresh program: all exceptions masked, 64-bit precision. */
+const FCW_INITIAL = 0x37f;
+const MXCSR_INITIAL = 0x1f80;
 /** Bytes of the stack that the boot processor has until it is on its own tables. */
 const BOOT_STACK_BYTES = 4096;
 
@@ -272,6 +277,7 @@ function data(a: Assembler): void {
   a.label("boot_pd");
   for (let i = 0; i < 512; i++) a.dq((BigInt(i) << 21n) | PTE_PAGE_2M);
   a.space(BOOT_STACK_BYTES).label("boot_stack_top");
+  a.align(16, 0).label("clean_fpu").dw(FCW_INITIAL).space(22).dd(MXCSR_INITIAL).space(512 - 28);
   a.label("boot_gdt");
   for (const descriptor of BOOT_GDT) a.dq(descriptor);
   a.label("boot_gdtr").dw(BOOT_GDT.length * 8 - 1).address("boot_gdt", "physical32");

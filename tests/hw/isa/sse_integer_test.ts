@@ -20,7 +20,8 @@ function* vectors(count: number): Generator<[Uint8Array, Uint8Array]> {
     return seed >>> 0;
   };
   const edges = [0x00, 0x01, 0x7f, 0x80, 0x81, 0xfe, 0xff];
-  const one = () => Uint8Array.from({ length: 16 }, () => next() % 3 === 0 ? edges[next() % edges.length]! : next() & 0xff);
+  const one = () =>
+    Uint8Array.from({ length: 16 }, () => next() % 3 === 0 ? edges[next() % edges.length]! : next() & 0xff);
   for (let n = 0; n < count; n++) {
     const a = one(), b = one();
     // Equal lanes would otherwise be rare.
@@ -197,7 +198,10 @@ describe("packed integers on XMM registers", () => {
       const { hex } = instructions.find((i) => i.mnemonic === mnemonic && !i.encoding.includes("Ib"))!;
       for (const [a, b] of vectors(24)) {
         for (const engine of ENGINES) {
-          const after = machines[engine].run(hex, vectorState({ xmm: ["00".repeat(16), a.toHex(), b.toHex()] }));
+          const after = machines[engine].run(
+            hex,
+            vectorState({ xmm: ["00".repeat(16), a.toHex(), b.toHex()] }),
+          );
           assertEquals(after.xmm[1], model(a, b).toHex(), `${engine}: ${a.toHex()} ${b.toHex()}`);
           assertEquals(after.xmm[2], b.toHex());
         }
@@ -216,7 +220,11 @@ describe("packed integers on MMX registers", () => {
         const x = a.slice(0, 8), y = b.slice(0, 8);
         for (const engine of ENGINES) {
           const after = machines[engine].run(hex, vectorState({ mm: [0n, numberOf(x), numberOf(y)] }));
-          assertEquals(bytesOf(after.mm[1]).toHex(), model(x, y).toHex(), `${engine}: ${x.toHex()} ${y.toHex()}`);
+          assertEquals(
+            bytesOf(after.mm[1]).toHex(),
+            model(x, y).toHex(),
+            `${engine}: ${x.toHex()} ${y.toHex()}`,
+          );
         }
       }
     });
@@ -241,7 +249,11 @@ describe("packed shifts", () => {
       const lane = BigInt.asUintN(w, value >> BigInt(at));
       // A count past the width shifts everything out, for the sign kind all but the sign.
       const by = count > BigInt(w) ? BigInt(w) : count;
-      const shifted = how === "left" ? lane << by : how === "right" ? lane >> by : BigInt.asIntN(w, lane) >> by;
+      const shifted = how === "left"
+        ? lane << by
+        : how === "right"
+        ? lane >> by
+        : BigInt.asIntN(w, lane) >> by;
       result |= BigInt.asUintN(w, shifted) << BigInt(at);
     }
     return result;
@@ -257,15 +269,26 @@ describe("packed shifts", () => {
         ];
         for (const engine of ENGINES) {
           const after = machines[engine].run(byRegister, vectorState({ xmm }));
-          assertEquals(after.xmm[1], bytesOf(expected(w, how, count)).toHex().repeat(2), `${engine} ${count}`);
+          assertEquals(
+            after.xmm[1],
+            bytesOf(expected(w, how, count)).toHex().repeat(2),
+            `${engine} ${count}`,
+          );
         }
       }
     });
     it(`${mnemonic} by immediate`, () => {
       for (const count of [0, 1, w - 1, w, 255]) {
-        const xmm: [string, string, string] = ["00".repeat(16), bytesOf(value).toHex().repeat(2), "00".repeat(16)];
+        const xmm: [string, string, string] = [
+          "00".repeat(16),
+          bytesOf(value).toHex().repeat(2),
+          "00".repeat(16),
+        ];
         for (const engine of ENGINES) {
-          const after = machines[engine].run(byImmediate + count.toString(16).padStart(2, "0"), vectorState({ xmm }));
+          const after = machines[engine].run(
+            byImmediate + count.toString(16).padStart(2, "0"),
+            vectorState({ xmm }),
+          );
           assertEquals(
             after.xmm[1],
             bytesOf(expected(w, how, BigInt(count))).toHex().repeat(2),
@@ -307,7 +330,9 @@ describe("permutations by an immediate", () => {
   }
 
   it("every immediate of every permutation is the same on both engines", () => {
-    for (const opcode of ["660F70CA", "F20F70CA", "F30F70CA", "0FC6CA", "660F3A0FCA", "660F3A0ECA", "660F3A21CA"]) {
+    for (
+      const opcode of ["660F70CA", "F20F70CA", "F30F70CA", "0FC6CA", "660F3A0FCA", "660F3A0ECA", "660F3A21CA"]
+    ) {
       for (let imm = 0; imm < 256; imm++) {
         const hex = opcode + imm.toString(16).padStart(2, "0");
         const state = vectorState({ xmm: ["00".repeat(16), a, b] });
@@ -321,13 +346,23 @@ describe("inserts, extracts and masks", () => {
   const a = "80018203840586078809a00bc00de00f";
   const run = (hex: string, changes = {}) =>
     ENGINES.map((engine) =>
-      machines[engine].run(hex, vectorState({ xmm: ["00".repeat(16), a, a], rcx: ~0n & 0xffffffffffffffffn, rdx: 0x1122334455667788n, ...changes }))
+      machines[engine].run(
+        hex,
+        vectorState({
+          xmm: ["00".repeat(16), a, a],
+          rcx: ~0n & 0xffffffffffffffffn,
+          rdx: 0x1122334455667788n,
+          ...changes,
+        }),
+      )
     );
   it("PINSRB takes the low byte of a register, the index modulo 16", () => {
     for (const after of run("660F3A20CA1F")) assertEquals(after.xmm[1], a.slice(0, 30) + "88");
   });
   it("PINSRQ", () => {
-    for (const after of run("66480F3A22CA01")) assertEquals(after.xmm[1], a.slice(0, 16) + "8877665544332211");
+    for (const after of run("66480F3A22CA01")) {
+      assertEquals(after.xmm[1], a.slice(0, 16) + "8877665544332211");
+    }
   });
   it("PEXTRW clears the rest of a 64-bit register", () => {
     for (const after of run("660FC5CA02")) assertEquals(after.rcx, 0x0584n);
@@ -338,7 +373,11 @@ describe("inserts, extracts and masks", () => {
   it("PMOVMSKB, MOVMSKPS, MOVMSKPD", () => {
     for (const after of run("660FD7CA")) assertEquals(after.rcx, 0b0101_0101_0101_0101n);
     for (const after of run("0F50CA")) assertEquals(after.rcx, 0b0000n);
-    for (const after of run("660F50CA", { xmm: ["", "00".repeat(16), "00".repeat(15) + "80"].map((x) => x || a) })) {
+    for (
+      const after of run("660F50CA", {
+        xmm: ["", "00".repeat(16), "00".repeat(15) + "80"].map((x) => x || a),
+      })
+    ) {
       assertEquals(after.rcx, 0b10n);
     }
   });
@@ -351,7 +390,8 @@ describe("inserts, extracts and masks", () => {
     for (const after of run("660F3810CA", { xmm })) assertEquals(after.xmm[1], "bbaa".repeat(8));
   });
   it("PTEST sets ZF for disjoint operands, CF when the source is within the destination", () => {
-    const flags = (x: string, y: string) => run("660F3817CA", { xmm: ["00".repeat(16), x, y], flags: 0x8d5 }).map((s) => s.flags);
+    const flags = (x: string, y: string) =>
+      run("660F3817CA", { xmm: ["00".repeat(16), x, y], flags: 0x8d5 }).map((s) => s.flags);
     assertEquals(flags("0f".repeat(16), "f0".repeat(16)), [0x40, 0x40]);
     assertEquals(flags("ff".repeat(16), "f0".repeat(16)), [0x01, 0x01]);
     assertEquals(flags("ff".repeat(16), "00".repeat(16)), [0x41, 0x41]);
@@ -360,7 +400,9 @@ describe("inserts, extracts and masks", () => {
   it("MPSADBW sums four differences in eight windows", () => {
     const x = "0102030405060708090a0b0c0d0e0f10", y = "00000000000000000000000001010101";
     const words = [0, 1, 2, 3, 4, 5, 6, 7].map((i) => ((i + 4) * 4 + 6).toString(16).padStart(2, "0") + "00");
-    for (const after of run("660F3A42CA07", { xmm: ["00".repeat(16), x, y] })) assertEquals(after.xmm[1], words.join(""));
+    for (const after of run("660F3A42CA07", { xmm: ["00".repeat(16), x, y] })) {
+      assertEquals(after.xmm[1], words.join(""));
+    }
   });
 });
 
@@ -400,7 +442,11 @@ describe("string comparison", () => {
     for (const after of compare("660F3A61CA00", "q", "hello", 1n, 0x8000_0000n)) assertEquals(after.rcx, 16n);
   });
   it("writes a byte mask to XMM0", () => {
-    for (const after of compare("660F3A62CA40", "l", "hello")) assertEquals(after.xmm[0], "0000ffff" + "00".repeat(12));
-    for (const after of compare("660F3A62CA00", "l", "hello")) assertEquals(after.xmm[0], "0c" + "00".repeat(15));
+    for (const after of compare("660F3A62CA40", "l", "hello")) {
+      assertEquals(after.xmm[0], "0000ffff" + "00".repeat(12));
+    }
+    for (const after of compare("660F3A62CA00", "l", "hello")) {
+      assertEquals(after.xmm[0], "0c" + "00".repeat(15));
+    }
   });
 });

@@ -11,6 +11,7 @@ import { decode, isDecoded } from "../../../hw/isa/decode.ts";
 import type { CodeMode, Form, Operand } from "../../../hw/isa/form.ts";
 import { describe } from "../../../hw/isa/prologue.ts";
 import { rows } from "../../../hw/isa/table.ts";
+import { procedures } from "../../../hw/procedures.ts";
 import { S } from "../../../hw/state.ts";
 import { ALL_FEATURES } from "./iced_witness.ts";
 
@@ -87,11 +88,13 @@ function isScratch(offset: number): boolean {
 interface Findings {
   readonly wrong: string[];
   ends: boolean;
+  /** Procedures that it calls. */
+  readonly calls: Set<string>;
 }
 
 /** A builder whose values say nothing and that follows both branches of every condition. */
 function listen(form: Form): Findings {
-  const found: Findings = { wrong: [], ends: false };
+  const found: Findings = { wrong: [], ends: false, calls: new Set() };
   const say = (what: string) => found.wrong.push(`${form.row.mnemonic} [${form.key}]: ${what}`);
   /** Architectural state has changed on the path so far; a write has been probed. */
   let changed = false, probed = false;
@@ -173,6 +176,7 @@ function listen(form: Form): Findings {
     get(target, name: string) {
       if (name in target) return target[name];
       return (...args: never[]) => {
+        if (name === "call" || name === "callResult" || name === "callEnd") found.calls.add(String(args[0]));
         if (over) say(`${name} after the end of the branch`);
         if (ENDINGS.has(name)) {
           found.ends = true;
@@ -204,6 +208,14 @@ Deno.test("every row of the table can be decoded", () => {
 
 Deno.test("every CPUID feature that a row asks for is one that CPUID can report", () => {
   assertEquals([...ALL_FEATURES].filter((name) => !(name in FEATURES)), []);
+});
+
+Deno.test("every procedure that a description calls is there, and every other one is called", () => {
+  const called = new Set(forms.flatMap((form) => [...findings.get(form)!.calls]));
+  // The builders call this one for a floating-point operation.
+  called.add("sse.fp");
+  assertEquals([...called].filter((name) => !(name in procedures)), []);
+  assertEquals(Object.keys(procedures).filter((name) => !called.has(name)), []);
 });
 
 Deno.test("a row whose description leaves the straight line says so", () => {

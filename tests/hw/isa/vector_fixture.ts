@@ -99,8 +99,8 @@ export class VectorMachine {
     }
   }
 
-  /** Runs one instruction given in hexadecimal from `state`; RSI and RDI are {@link DATA} plus `offset`. */
-  run(hex: string, state: VectorState, offset = 0): VectorOutcome {
+  /** Runs one instruction given in hexadecimal from `state`; RSI and RDI are {@link DATA} plus `offset`; `fsw` is the x87 status word before. */
+  run(hex: string, state: VectorState, offset = 0, { fsw = 0x3800 } = {}): VectorOutcome {
     const { cpu } = this;
     const { u8 } = cpu.memory;
     const bytes = Uint8Array.fromHex(hex.replaceAll(" ", ""));
@@ -113,7 +113,7 @@ export class VectorMachine {
     cpu.setGpr(6, BigInt(DATA + offset));
     cpu.setGpr(7, BigInt(DATA + offset));
     cpu.set32(S.MXCSR, state.mxcsr);
-    cpu.memory.u16[(cpu.base + S.FSW) >>> 1] = 0x3800;
+    cpu.memory.u16[(cpu.base + S.FSW) >>> 1] = fsw;
     cpu.memory.u16[(cpu.base + S.FTW) >>> 1] = 0;
     storeStatusFlags(cpu.memory.i32, cpu.base, state.flags);
     u8.set(Uint8Array.fromHex(state.memory), RAM_BASE + DATA);
