@@ -145,7 +145,8 @@ export class Access {
       this.tlb,
       this.features,
       this.sanitizer,
-      (physical, value) => this.#storeTableEntry(physical, value),
+      // A table entry's flags, where the walker can't store them itself.
+      (physical, value) => cpu.bus.write(physical, 4, value),
     );
     this.#bypass = this.sanitizer === undefined && (store === undefined || store.bypass);
     this.#checkedFrom = cpu.base + S.TLB + CONTEXT.SUPERVISOR_CHECKED * FTLB_CONTEXT_BYTES;
@@ -226,21 +227,30 @@ export class Access {
   }
 
   /**
-   * Makes sure that `bytes` bytes may be read or written, without doing so. At most 4096 bytes.
+   * Makes sure that `bytes` bytes may be read or written, without doing so.
    *
    * @throws {typeof FAULT} as {@link read}.
    */
   probe(linLow: number, linHigh: number, bytes: number, write: boolean, how = 0): void {
-    if (this.#check(linLow, linHigh, bytes, write, how) !== EXIT_NONE) throw FAULT;
+    if (bytes > 4096) this.#probeAll(linLow, linHigh, bytes, write, how);
+    else if (this.#check(linLow, linHigh, bytes, write, how) !== EXIT_NONE) throw FAULT;
   }
 
   /**
-   * Reads `bytes` bytes (at most 4096) to a host address; all pages are translated first.
+   * Reads `bytes` bytes to a host address; all pages are translated first.
    *
    * @throws {typeof FAULT} as {@link read}.
    */
   readBytes(linLow: number, linHigh: number, hostDest: number, bytes: number, how = 0): void {
     if (bytes <= 0) return;
+    if (bytes > 4096) {
+      this.#probeAll(linLow, linHigh, bytes, false, how);
+      for (let done = 0; done < bytes; done += 4096) {
+        const at = (linLow >>> 0) + done, high = (linHigh + (at >= TWO32 ? 1 : 0)) | 0;
+        this.readBytes(at | 0, high, hostDest + done, Math.min(4096, bytes - done), how);
+      }
+      return;
+    }
     if (!this.#locate(linLow, linHigh, bytes, false, how) || this.#mustStep(bytes)) throw FAULT;
     const first = this.#split || bytes;
     this.#get(this.#at, hostDest, first);
@@ -248,12 +258,20 @@ export class Access {
   }
 
   /**
-   * Writes `bytes` bytes (at most 4096) from a host address, or none.
+   * Writes `bytes` bytes from a host address, or none.
    *
    * @throws {typeof FAULT} as {@link read}.
    */
   writeBytes(linLow: number, linHigh: number, hostSource: number, bytes: number, how = 0): void {
     if (bytes <= 0) return;
+    if (bytes > 4096) {
+      this.#probeAll(linLow, linHigh, bytes, true, how);
+      for (let done = 0; done < bytes; done += 4096) {
+        const at = (linLow >>> 0) + done, high = (linHigh + (at >= TWO32 ? 1 : 0)) | 0;
+        this.writeBytes(at | 0, high, hostSource + done, Math.min(4096, bytes - done), how);
+      }
+      return;
+    }
     if (this.#store(linLow, linHigh, hostSource, bytes, how) !== EXIT_NONE) throw FAULT;
   }
 
@@ -545,6 +563,15 @@ export class Access {
     return (write ? this.#mustStepToWrite(bytes) : this.#mustStep(bytes)) ? EXIT_RETRY : EXIT_NONE;
   }
 
+  /** Probes a block of any size, in pieces that cross at most one page border each. */
+  #probeAll(linLow: number, linHigh: number, bytes: number, write: boolean, how: number): void {
+    for (let done = 0; done < bytes; done += 4096) {
+      const at = (linLow >>> 0) + done, high = (linHigh + (at >= TWO32 ? 1 : 0)) | 0;
+      const piece = Math.min(4096, bytes - done);
+      if (this.#check(at | 0, high, piece, write, how) !== EXIT_NONE) throw FAULT;
+    }
+  }
+
   #store(linLow: number, linHigh: number, hostSource: number, bytes: number, how: number): number {
     if (!this.#locate(linLow, linHigh, bytes, true, how)) return EXIT_FAULT;
     if (this.#mustStepToWrite(bytes)) return EXIT_RETRY;
@@ -560,7 +587,7 @@ export class Access {
   /** Copies bytes of one page to a host address; a device is read in pieces of at most 4 bytes. */
   #get(physical: number, hostDest: number, bytes: number): void {
     if (this.#flags(physical) & PAGE_RAM) {
-      this.#u8.copyWithin(hostDest, RAM_BASE + physical, RAM_BASE + physical + bytes);
+      this.#copy(hostDest, RAM_BASE + physical, bytes);
       return;
     }
     for (let done = 0; done < bytes;) {
@@ -580,7 +607,7 @@ export class Access {
     const flags = this.#flags(physical);
     if (flags & PAGE_RAM) {
       if (flags & PAGE_ROM) return;
-      this.#u8.copyWithin(RAM_BASE + physical, hostSource, hostSource + bytes);
+      this.#copy(RAM_BASE + physical, hostSource, bytes);
       if (flags !== PAGE_RAM) this.#bus.afterStore(physical, bytes);
       return;
     }
@@ -595,6 +622,12 @@ export class Access {
       this.#bus.write(physical + done, size, value);
       done += size;
     }
+  }
+
+  #copy(to: number, from: number, bytes: number): void {
+    const u8 = this.#u8;
+    if (bytes > 16) u8.copyWithin(to, from, from + bytes);
+    else for (let i = 0; i < bytes; i++) u8[to + i] = u8[from + i]!;
   }
 
   #putValue(host: number, size: 1 | 2 | 4 | 8, low: number, high: number): void {
@@ -618,11 +651,6 @@ export class Access {
           this.#view.setInt32(host + 4, high, true);
         }
     }
-  }
-
-  /** A table entry's flags, where the walker can't store them itself. */
-  #storeTableEntry(physical: number, value: number): void {
-    this.#bus.write(physical, 4, value);
   }
 }
 

@@ -30,16 +30,23 @@ export interface BoardEvents {
   readonly debugConsole: (byte: number) => void;
   /** The debug exit port was written; the status is (value << 1) | 1. */
   readonly exit: (status: number) => void;
+  /** The guest asked for a reset. */
   readonly reset: () => void;
+  /** The guest switched the machine off. */
   readonly powerOff: () => void;
 }
 
 /** What the board is built from. */
 export interface BoardParts {
+  /** Physical memory and ports. */
   readonly bus: Bus;
+  /** The machine's clock. */
   readonly clock: Clock;
+  /** Number of processors. */
   readonly cpus: number;
+  /** Where the devices tell. */
   readonly events: BoardEvents;
+  /** What the disk is kept in; without it there is no disk. */
   readonly disk?: BlockStore | undefined;
   /** Date at power-up, in seconds since 1970. */
   readonly rtcStart?: number | undefined;
@@ -56,21 +63,34 @@ const IRET_ADDRESS = 0xf_ff53;
 
 /** The devices of one machine. */
 export class Board {
+  /** The interrupt message bus. */
   readonly apicBus = new ApicBus();
+  /** The I/O APIC. */
   readonly ioapic: IoApic;
+  /** The 8259 pair. */
   readonly pic: Pic8259;
+  /** The interrupt lines. */
   readonly irq: IrqLines;
+  /** The interval timer and port 61H. */
   readonly pit: Pit8254;
+  /** The real-time clock. */
   readonly rtc: Rtc;
+  /** COM1. */
   readonly serial: Uart16550;
+  /** The keyboard controller and port 92H. */
   readonly keyboard: I8042;
+  /** ACPI fixed hardware. */
   readonly power: PowerManagement;
+  /** PCI configuration ports. */
   readonly pci: PciPorts;
+  /** Ports 80H and E9H. */
   readonly debugConsole: DebugConsole;
+  /** The disk. */
   readonly disk: VirtioBlk | undefined;
   readonly #bus: Bus;
   readonly #cpus: number;
 
+  /** Makes the devices and puts them on the bus. */
   constructor(parts: BoardParts) {
     const { bus, clock, events } = parts;
     this.#bus = bus;
@@ -135,6 +155,7 @@ export class Board {
     this.#bus.setPageFlags(ROM_START, ROM_BYTES, PAGE_ROM);
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): BoardState {
     return {
       apicBus: this.apicBus.save(),
@@ -150,6 +171,7 @@ export class Board {
     };
   }
 
+  /** Puts a saved state back. */
   load(state: BoardState): void {
     this.apicBus.load(state.apicBus);
     this.ioapic.load(state.ioapic);
@@ -166,15 +188,25 @@ export class Board {
 
 /** What a snapshot keeps of the devices: plain data. */
 export interface BoardState {
+  /** State of `apicBus`. */
   readonly apicBus: ReturnType<ApicBus["save"]>;
+  /** State of `ioapic`. */
   readonly ioapic: ReturnType<IoApic["save"]>;
+  /** State of `pic`. */
   readonly pic: ReturnType<Pic8259["save"]>;
+  /** State of `pit`. */
   readonly pit: ReturnType<Pit8254["save"]>;
+  /** State of `rtc`. */
   readonly rtc: ReturnType<Rtc["save"]>;
+  /** State of `serial`. */
   readonly serial: ReturnType<Uart16550["save"]>;
+  /** State of `keyboard`. */
   readonly keyboard: ReturnType<I8042["save"]>;
+  /** State of `power`. */
   readonly power: ReturnType<PowerManagement["save"]>;
+  /** State of `pci`. */
   readonly pci: ReturnType<PciPorts["save"]>;
+  /** State of `disk`. */
   readonly disk: ReturnType<VirtioBlk["save"]> | undefined;
 }
 

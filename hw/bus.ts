@@ -20,6 +20,7 @@ export type AccessSize = 1 | 2 | 4;
 export interface MmioDevice {
   /** Reads `size` bytes at `offset`. Need not mask the result: the bus does. */
   readMmio(offset: number, size: AccessSize): number;
+  /** Writes a register. */
   writeMmio(offset: number, size: AccessSize, value: number): void;
 }
 
@@ -27,7 +28,9 @@ export interface MmioDevice {
 export interface PortDevice {
   /** Widest access that the device takes in one piece. */
   readonly portWidth: AccessSize;
+  /** Reads a register. */
   readPort(port: number, size: AccessSize): number;
+  /** Writes a register. */
   writePort(port: number, size: AccessSize, value: number): void;
 }
 
@@ -53,6 +56,7 @@ interface Region {
 
 /** The physical address space and the ports of one machine. */
 export class Bus {
+  /** The memory behind it. */
   readonly memory: MachineMemory;
   /** Local APIC of the processor that is running; the scheduler sets it before each slice. */
   apic: ApicPage | null = null;
@@ -62,6 +66,10 @@ export class Bus {
   watchStore: ((physical: number, bytes: number) => void) | null = null;
   /** Called after page flags changed in a way that cached translations must not outlive. */
   mapChanged: (() => void) | null = null;
+  /** Told of every access that is not plain memory, for tracing: `space` is "mmio" or "port". Null while nobody listens. */
+  onAccess:
+    | ((space: "mmio" | "port", address: number, bytes: AccessSize, write: boolean, value: number) => void)
+    | null = null;
   /** Counters: accesses that reached a device or nothing. */
   readonly counters = { mmioReads: 0, mmioWrites: 0, portReads: 0, portWrites: 0 };
 
@@ -72,6 +80,11 @@ export class Bus {
   /** RAM pages hidden under a relocated local APIC page: number of APICs per page. */
   readonly #overlays = new Map<number, number>();
 
+  /**
+   * Makes an address space with nothing but RAM.
+   *
+   * @param memory The memory that RAM is in.
+   */
   constructor(memory: MachineMemory) {
     this.memory = memory;
   }
@@ -219,6 +232,12 @@ export class Bus {
   /** Reads a port; a port that nobody owns gives all ones. */
   ioRead(port: number, size: AccessSize): number {
     this.counters.portReads++;
+    const value = this.#portRead(port, size);
+    this.onAccess?.("port", port & 0xffff, size, false, value);
+    return value;
+  }
+
+  #portRead(port: number, size: AccessSize): number {
     const index = this.#portMap[port & 0xffff]!;
     if (index !== 0) {
       const device = this.#portDevices[index - 1]!;
@@ -233,6 +252,7 @@ export class Bus {
   /** Writes a port; a write to a port that nobody owns vanishes. */
   ioWrite(port: number, size: AccessSize, value: number): void {
     this.counters.portWrites++;
+    this.onAccess?.("port", port & 0xffff, size, true, value >>> 0);
     const index = this.#portMap[port & 0xffff]!;
     if (index !== 0) {
       const device = this.#portDevices[index - 1]!;
@@ -286,6 +306,12 @@ export class Bus {
 
   #readDevice(address: number, size: AccessSize): number {
     this.counters.mmioReads++;
+    const value = this.#readRegion(address, size);
+    this.onAccess?.("mmio", address, size, false, value);
+    return value;
+  }
+
+  #readRegion(address: number, size: AccessSize): number {
     const apic = this.apic;
     if (apic !== null && apic.mmioBase >= 0 && address >= apic.mmioBase && address < apic.mmioBase + 4096) {
       return (apic.readMmio(address - apic.mmioBase, size) & mask(size)) >>> 0;
@@ -302,6 +328,7 @@ export class Bus {
   #writeDevice(address: number, size: AccessSize, value: number): void {
     this.counters.mmioWrites++;
     const masked = (value & mask(size)) >>> 0;
+    this.onAccess?.("mmio", address, size, true, masked);
     const apic = this.apic;
     if (apic !== null && apic.mmioBase >= 0 && address >= apic.mmioBase && address < apic.mmioBase + 4096) {
       apic.writeMmio(address - apic.mmioBase, size, masked);

@@ -16,10 +16,12 @@ export const TICKS_PER_SECOND = 1_000_000_000;
 
 /** Something that happens at a tick. */
 export class Timer {
+  /** Name. */
   readonly name: string;
   /** Tick at which it fires, or Infinity. */
-  at = Infinity;
+  at: number = Infinity;
   readonly #clock: Clock;
+  /** What happens then; gets the tick that it was armed for. */
   readonly fire: (at: number) => void;
 
   /** Use {@link Clock.timer}. */
@@ -32,6 +34,7 @@ export class Timer {
   set(at: number): void {
     this.#clock.arm(this, at);
   }
+  /** Disarms the timer. */
   cancel(): void {
     this.#clock.arm(this, Infinity);
   }
@@ -39,6 +42,7 @@ export class Timer {
 
 /** What a snapshot keeps of the clock. */
 export interface ClockState {
+  /** Names and ticks of all timers. */
   readonly timers: readonly (readonly [name: string, at: number])[];
 }
 
@@ -49,7 +53,7 @@ export class Clock {
   /** Told when the earliest deadline moves nearer, so that a running slice can be cut. */
   onEarlier: ((at: number) => void) | null = null;
   /** Tick of the earliest armed timer, or Infinity. */
-  next = Infinity;
+  next: number = Infinity;
 
   readonly #timers: Timer[] = [];
 
@@ -83,10 +87,12 @@ export class Clock {
     return fired;
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): ClockState {
     return { timers: this.#timers.map((t) => [t.name, t.at] as const) };
   }
 
+  /** Puts a saved state back. */
   load(state: ClockState): void {
     for (const timer of this.#timers) {
       timer.at = state.timers.find(([name]) => name === timer.name)?.[1] ?? Infinity;

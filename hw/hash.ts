@@ -61,6 +61,7 @@ class Mixer {
 export function stateHash(memory: MachineMemory, cpus: readonly Cpu[], time: number): string {
   const mixer = new Mixer();
   for (const cpu of cpus) hashCpu(mixer, cpu);
+  mixer.number(memory.ramBytes);
   hashRam(mixer, memory);
   mixer.number(time);
   return mixer.finish();

@@ -12,7 +12,7 @@
 import { Access } from "./access.ts";
 import { Board, type BoardState } from "./board.ts";
 import { Bus } from "./bus.ts";
-import { Clock, type ClockState } from "./clock.ts";
+import { Clock, type ClockState, type Timer } from "./clock.ts";
 import { Cpu } from "./cpu.ts";
 import { type CpuModel, cpuModels, defaultModel } from "./cpuid.ts";
 import { LocalApic, type LocalApicState } from "./dev/apic.ts";
@@ -45,6 +45,7 @@ export type EngineKind = (typeof ENGINES)[number];
 export interface InputEvent {
   /** Tick at which they arrived. */
   readonly at: number;
+  /** The bytes. */
   readonly bytes: readonly number[];
 }
 
@@ -56,6 +57,7 @@ export interface MachineOptions {
   readonly cpus?: number;
   /** A model, or the name of one of `cpuModels`. */
   readonly cpuModel?: CpuModel | string;
+  /** How translations are cached. Default: fast. */
   readonly tlb?: TlbChoice;
   /** With `tlb: "geometry"`: sizes, or the name of known ones; default: the CPU model's. */
   readonly geometry?: TlbGeometry | string;
@@ -71,6 +73,7 @@ export interface MachineOptions {
   readonly serial?: { readonly output?: (bytes: Uint8Array) => void };
   /** Takes bytes written to port E9H. */
   readonly debugConsole?: (byte: number) => void;
+  /** What the disk is kept in; without it there is no disk. */
   readonly disk?: BlockStore;
   /** Date at power-up in seconds since 1970. Default: 2013-07-01. */
   readonly rtcStart?: number;
@@ -107,11 +110,17 @@ export interface MachineSnapshot {
   readonly pages: ReadonlyMap<number, Uint8Array>;
   /** The architectural part of each processor's block. */
   readonly cpus: readonly Uint8Array[];
+  /** Local APICs, in the order of the processors. */
   readonly apics: readonly LocalApicState[];
+  /** Devices. */
   readonly board: BoardState;
+  /** Armed timers. */
   readonly clock: ClockState;
+  /** Time, and where the round stands. */
   readonly scheduler: SchedulerState;
+  /** State of the generator. */
   readonly random: readonly number[];
+  /** Inputs whose tick had not come. */
   readonly inputs: readonly InputEvent[];
 }
 
@@ -121,20 +130,35 @@ const OUTPUT_PIECE = 4096;
 
 /** One simulated PC. */
 export class Machine {
+  /** The memory behind it. */
   readonly memory: MachineMemory;
+  /** Physical memory and ports. */
   readonly bus: Bus;
+  /** The machine's clock. */
   readonly clock: Clock;
+  /** The devices. */
   readonly board: Board;
+  /** The processors, the bootstrap processor first. */
   readonly cpus: readonly Cpu[];
+  /** The run loop of each processor. */
   readonly processors: readonly Processor[];
+  /** Who runs, and what time it is. */
   readonly scheduler: Scheduler;
+  /** The generator that draws rounds. */
   readonly random: Random;
+  /** Where all trace events go. */
   readonly trace: Trace = new Trace();
+  /** The translation sanitizer, if it is on. */
   readonly sanitizer: Sanitizer | undefined;
+  /** The gates, on a machine that has them. */
   readonly gates: GateTable | undefined;
+  /** The CPU model of all processors. */
   readonly model: CpuModel;
+  /** Name of the engine. */
   readonly engine: EngineKind;
+  /** The seed. */
   readonly seed: number;
+  /** The faulty RAM, if there is any. */
   readonly stuckBits: StuckBits | undefined;
   /** The interpreter's decoded code; undefined on the reference engine. */
   readonly code: CodeCache | undefined;
@@ -145,12 +169,16 @@ export class Machine {
   #output: number[] = [];
   /** Inputs whose tick has not come. */
   #inputs: InputEvent[];
-  readonly #inputTimer;
+  readonly #inputTimer: Timer;
   #stop: MachineStop | null = null;
   #interrupted = false;
   #romLocked = false;
 
-  /** @throws {RangeError} when an option is out of range. */
+  /**
+   * Builds the machine and does what its firmware does.
+   *
+   * @throws {RangeError} when an option is out of range.
+   */
   constructor(options: MachineOptions = {}) {
     const count = options.cpus ?? 1;
     if (!Number.isInteger(count) || count < 1 || count > CPU_MAX) {
@@ -190,6 +218,12 @@ export class Machine {
       this.bus.apic = cpu.apic;
     };
     this.bus.apic = this.cpus[0]!.apic;
+    this.bus.onAccess = (space, address, bytes, write, value) => {
+      if ((this.trace.wants & (space === "mmio" ? TRACE.mmio : TRACE.port)) === 0) return;
+      const what = { cpu: this.scheduler.current?.id ?? 0, time: this.now, bytes, write, value };
+      if (space === "mmio") this.trace.emit({ kind: "mmio", physical: address, ...what });
+      else this.trace.emit({ kind: "port", port: address, ...what });
+    };
     for (const cpu of this.cpus) {
       resetCpu(cpu, cpu.id > 0);
       cpu.seedRandom(this.random.next());

@@ -11,7 +11,11 @@
 export class Random {
   readonly #s = new Int32Array(4);
 
-  /** @param seed Any number of 32 bits (higher bits are folded in). @param stream Distinguishes streams of one seed. */
+  /**
+   * Seeds the generator.
+   *
+   * @param seed Any number of 32 bits (higher bits are folded in). @param stream Distinguishes streams of one seed.
+   */
   constructor(seed: number, stream = 0) {
     let x = (seed ^ Math.floor(seed / 0x1_0000_0000) ^ Math.imul(stream, 0x9e37_79b9)) | 0;
     for (let i = 0; i < 4; i++) {
@@ -54,9 +58,11 @@ export class Random {
     }
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): readonly number[] {
     return [...this.#s];
   }
+  /** Puts a saved state back. */
   load(state: readonly number[]): void {
     this.#s.set(state);
   }

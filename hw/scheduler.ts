@@ -21,6 +21,7 @@ import { ATTENTION_MACHINE, S } from "./state.ts";
 
 /** A processor as the scheduler sees it; `Processor` of engine/run.ts. */
 export interface Runner {
+  /** The processor. */
   readonly cpu: Cpu;
   /** False while halted with nothing pending that would wake it. */
   readonly runnable: boolean;
@@ -53,11 +54,17 @@ const SHUTDOWN = 2;
 
 /** What a snapshot keeps. */
 export interface SchedulerState {
+  /** Tick at which the round began. */
   readonly start: number;
+  /** Indices of the processors of the round. */
   readonly order: readonly number[];
+  /** Which of them is at its turn. */
   readonly position: number;
+  /** Instructions of its slice that are done. */
   readonly used: number;
+  /** Instructions in a slice. */
   readonly quantum: number;
+  /** Instructions so far. */
   readonly instructions: number;
 }
 
@@ -85,6 +92,7 @@ export class Scheduler {
   #stopRequested = false;
   #futileEvents = 0;
 
+  /** Takes over the clock and the time of the runners' processors. */
   constructor(clock: Clock, runners: readonly Runner[], random: Random) {
     this.#clock = clock;
     this.#runners = runners;
@@ -140,6 +148,7 @@ export class Scheduler {
     }
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): SchedulerState {
     return {
       start: this.#start,
@@ -150,6 +159,7 @@ export class Scheduler {
       instructions: this.instructions,
     };
   }
+  /** Puts a saved state back. */
   load(state: SchedulerState): void {
     this.#start = state.start;
     this.#order = [...state.order];

@@ -284,7 +284,8 @@ function insertFirst(arrays: readonly LruArray[], entry: TlbEntry, low: number):
   let best: LruArray | undefined, bestShift = 0;
   for (const candidate of arrays) {
     for (const shift of candidate.shifts) {
-      if (shift <= entry.shift && shift > bestShift) {
+      // 4-MiB pages are those of 32-bit paging: nothing else comes in such pieces.
+      if (shift > bestShift && (shift === entry.shift || (shift < entry.shift && shift !== 22))) {
         best = candidate;
         bestShift = shift;
       }

@@ -1,5 +1,6 @@
-/* The bench programs: one image, the program and its number of rounds on the command line ("sieve 40").
-   It prints a check value and ends through the debug-exit port (or Bochs' shutdown port). No library. */
+/* The bench programs: one image; the program and its number of rounds are the last two words of the command line ("sieve 40").
+   The work is proportional to the rounds; what comes before them is done with 0 rounds too. It prints a check value and ends
+   through the debug-exit port (or Bochs' shutdown port). No library. */
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -10,12 +11,12 @@ extern u64 gdt[];
 extern u8 tss[];
 extern u64 *pf_pte;
 extern u64 pf_value;
-void int80_loop(u64 n);
+u64 int80_loop(u64 n);
 void isr80(void), isr_pf(void), isr81(void), syscall_entry(void), user_loop(void);
-void pf_loop(u64 n, volatile u64 *va, u64 *pte);
-void enter_user(void (*rip)(void), void *rsp, u64 n);
-void smc_loop(u64 n, u8 *code);
-void cr3_loop(u64 n, u64 a, u64 b, u8 *data);
+u64 pf_loop(u64 n, volatile u64 *va, u64 *pte);
+u64 enter_user(void (*rip)(void), void *rsp, u64 n);
+u64 smc_loop(u64 n, u8 *code);
+u64 cr3_loop(u64 n, u64 a, u64 b, u8 *data);
 void rep_loop(u64 n, void *dst, void *src, u64 bytes);
 
 static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
@@ -29,6 +30,7 @@ static void putc(char c) {
 static void puts(const char *s) { while (*s) putc(*s++); }
 static void puthex(u64 v) { for (int i = 60; i >= 0; i -= 4) putc("0123456789abcdef"[(v >> i) & 15]); }
 static void leave(u8 code) {
+  while (!(inb(0x3fd) & 0x40)) {} /* the last byte has left the wire */
   outb(0xf4, code);
   for (const char *s = "Shutdown"; *s; s++) outb(0x8900, *s);
   for (;;) __asm__ volatile("cli; hlt");
@@ -47,15 +49,16 @@ static void gate(int n, void (*f)(void), int dpl) {
 
 static NOINLINE u64 alu(u64 n) {
   u64 a = 1, b = 2, c = 3, d = 4;
-  for (u64 i = 0; i < n * 1000000; i++) {
+  for (u64 i = 0; i < n * 10000; i++) {
     a += b; b ^= c; c = (c << 5) | (c >> 59); d -= a; a ^= d + i; __asm__ volatile("" : "+r"(a), "+r"(b));
   }
   return a ^ b ^ c ^ d;
 }
 static NOINLINE u64 collatz(u64 n) {
   u64 steps = 0;
-  for (u64 i = 1; i < n * 10000; i++)
-    for (u64 x = i; x != 1; steps++) x = x & 1 ? 3 * x + 1 : x >> 1;
+  for (u64 r = 0; r < n; r++)
+    for (u64 i = 1; i < 1000; i++)
+      for (u64 x = i; x != 1; steps++) x = x & 1 ? 3 * x + 1 : x >> 1;
   return steps;
 }
 static NOINLINE u64 sieve(u64 n) {
@@ -93,16 +96,17 @@ static void sha_block(u32 *h, const u8 *p) {
 }
 static NOINLINE u64 sha(u64 n) {
   u32 h[8] = {0x6a09e667,0xbb67ae85,0x3c6ef372,0xa54ff53a,0x510e527f,0x9b05688c,0x1f83d9ab,0x5be0cd19};
-  for (u64 i = 0; i < n * 1000; i++) sha_block(h, area + (i & 63) * 64);
+  for (u64 i = 0; i < n * 10; i++) sha_block(h, area + (i & 63) * 64);
   return (u64)h[0] << 32 | h[1];
 }
 static NOINLINE u64 fib1(u64 n) { return n < 2 ? n : fib1(n - 1) + fib1(n - 2); }
-static NOINLINE u64 fib(u64 n) { u64 s = 0; for (u64 i = 0; i < n; i++) s += fib1(24); return s; }
+static NOINLINE u64 fib(u64 n) { u64 s = 0; for (u64 i = 0; i < n; i++) s += fib1(20); return s; }
 static NOINLINE u64 interp(u64 n) {
   /* a counting loop in a small byte code: 0 end, 1 add, 2 xor, 3 dec, 4 jnz, 5 push, 6 rot */
   static const u8 code[] = {5, 1, 2, 6, 1, 2, 6, 2, 3, 4, 0};
   u64 a = 1, b = 3, acc = 0;
-  u64 count = n * 100000;
+  u64 count = n * 1000;
+  if (!count) return 0;
   for (u64 pc = 0;;) {
     switch (code[pc++]) {
       case 0: return a ^ b ^ acc;
@@ -115,16 +119,32 @@ static NOINLINE u64 interp(u64 n) {
     }
   }
 }
+/* Fills the 64 KiB that copy and repmovs read; sums up the 64 KiB that they write. */
+static void pattern(void) {
+  u64 *s = (u64 *)(area + (1 << 20));
+  for (u64 i = 0; i < 8192; i++) s[i] = i * 0x9e3779b97f4a7c15;
+}
+static u64 sum(void) {
+  u64 *d = (u64 *)area, total = 0;
+  for (u64 i = 0; i < 8192; i++) total = total * 31 + d[i];
+  return total;
+}
 static NOINLINE u64 copy(u64 n) {
   volatile u64 *d = (u64 *)area, *s = (u64 *)(area + (1 << 20));
-  for (u64 r = 0; r < n * 10; r++) for (int i = 0; i < 8192; i++) d[i] = s[i];
-  return d[5];
+  pattern();
+  for (u64 r = 0; r < n; r++) for (int i = 0; i < 8192; i++) d[i] = s[i];
+  return sum();
 }
 static NOINLINE u64 chase(u64 n, u64 bytes) {
   u64 slots = bytes / 64, x = 0;
   for (u64 i = 0; i < slots; i++) *(u64 *)(area + i * 64) = ((i * 40503 + 7) & (slots - 1)) * 64;
-  for (u64 i = 0; i < n * 100000; i++) x = *(volatile u64 *)(area + x);
+  for (u64 i = 0; i < n * 10000; i++) x = *(volatile u64 *)(area + x);
   return x;
+}
+static NOINLINE u64 repmovs(u64 n) {
+  pattern();
+  if (n) rep_loop(n, area, area + (1 << 20), 65536);
+  return sum();
 }
 /* Maps `area` once more with 4-KiB pages at 512 GiB, for the programs that need small pages. */
 static u8 *small_pages(void) {
@@ -145,8 +165,8 @@ static NOINLINE u64 pagefault(u64 n) {
   pf_value = *pf_pte;
   *pf_pte = 0;
   __asm__ volatile("invlpg (%0)" ::"r"(va) : "memory");
-  pf_loop(n * 1000, (u64 *)va, pf_pte);
-  return 0;
+  *(u64 *)area = 3;
+  return n ? pf_loop(n * 100, (u64 *)va, pf_pte) : 0;
 }
 static NOINLINE u64 syscalls(u64 n) {
   static u8 user_stack[4096] __attribute__((aligned(16)));
@@ -162,15 +182,14 @@ static NOINLINE u64 syscalls(u64 n) {
   wrmsr(0xC0000081, (u64)0x001b0008 << 32);
   wrmsr(0xC0000082, (u64)syscall_entry);
   wrmsr(0xC0000084, 0x200);
-  enter_user(user_loop, user_stack + 4096, n * 1000);
-  return 0;
+  return n ? enter_user(user_loop, user_stack + 4096, n * 100) : 0;
 }
 static NOINLINE u64 cr3(u64 n) {
   u8 *va = small_pages();
   static u64 other[512] __attribute__((aligned(4096)));
   for (int i = 0; i < 512; i++) other[i] = pml4[i];
-  cr3_loop(n * 1000, (u64)pml4, (u64)other, va);
-  return 0;
+  for (int i = 0; i < 4; i++) *(u64 *)(area + i * 4096) = i + 1;
+  return n ? cr3_loop(n * 100, (u64)pml4, (u64)other, va) : 0;
 }
 
 static int equal(const char *a, const char *b) { while (*b) if (*a++ != *b++) return 0; return *a == ' ' || !*a; }
@@ -180,13 +199,14 @@ void bench_main(u64 magic, u32 *info) {
   (void)magic;
   outb(0x3f9, 0); outb(0x3fb, 3);
   const char *line = (info[0] & 4) ? (const char *)(u64)info[4] : "";
-  /* skip the image's name, where the loader gives one */
-  const char *p = line;
-  while (*p == ' ') p++;
-  if (*p == '/' || *p == '(' || *p == '.') { while (*p && *p != ' ') p++; while (*p == ' ') p++; }
-  const char *q = p;
-  while (*q && *q != ' ') q++;
-  while (*q == ' ') q++;
+  /* the last two words */
+  const char *p = "", *q = "";
+  for (const char *c = line; *c;) {
+    while (*c == ' ') c++;
+    if (!*c) break;
+    p = q; q = c;
+    while (*c && *c != ' ') c++;
+  }
   u64 n = 0;
   while (*q >= '0' && *q <= '9') n = n * 10 + (*q++ - '0');
 
@@ -208,14 +228,14 @@ void bench_main(u64 magic, u32 *info) {
   else if (equal(p, "fib")) result = fib(n);
   else if (equal(p, "interp")) result = interp(n);
   else if (equal(p, "copy")) result = copy(n);
-  else if (equal(p, "repmovs")) { if (n) rep_loop(n * 10, area, area + (1 << 20), 65536); }
+  else if (equal(p, "repmovs")) result = repmovs(n);
   else if (equal(p, "chase1m")) result = chase(n, 1 << 20);
   else if (equal(p, "chase64m")) result = chase(n, 64 << 20);
-  else if (equal(p, "pagefault")) { if (n) result = pagefault(n); }
-  else if (equal(p, "int80")) { if (n) int80_loop(n * 1000); }
-  else if (equal(p, "syscall")) { if (n) result = syscalls(n); }
-  else if (equal(p, "cr3")) { if (n) result = cr3(n); }
-  else if (equal(p, "smc")) { if (n) smc_loop(n * 1000, area); }
+  else if (equal(p, "pagefault")) result = pagefault(n);
+  else if (equal(p, "int80")) { if (n) result = int80_loop(n * 100); }
+  else if (equal(p, "syscall")) result = syscalls(n);
+  else if (equal(p, "cr3")) result = cr3(n);
+  else if (equal(p, "smc")) { if (n) result = smc_loop(n * 100, area); }
   else { puts("unknown program\n"); leave(1); }
   puts("check "); puthex(result); puts("\n");
   leave(0);

@@ -89,17 +89,19 @@ long_mode:
 3:  hlt
     jmp 3b
 
-/* void int80_loop(u64 n): n round trips of INT 80H through isr80 */
+/* u64 int80_loop(u64 n): n round trips of INT 80H through isr80, which counts them */
     .global int80_loop, isr80
 int80_loop:
+    xorl %eax, %eax
 1:  int $0x80
     decq %rdi
     jnz 1b
     ret
 isr80:
+    incq %rax
     iretq
 
-/* Page fault at 1 TiB + something: maps the page's PTE, returns; the loop unmaps and INVLPGs. */
+/* Page fault: maps the page's PTE, returns; the loop unmaps and INVLPGs. */
     .global isr_pf, pf_pte, pf_value
 isr_pf:
     pushq %rax
@@ -112,9 +114,10 @@ isr_pf:
     addq $8, %rsp
     iretq
     .global pf_loop
-/* void pf_loop(u64 n, u64 *va, u64 *pte) */
+/* u64 pf_loop(u64 n, u64 *va, u64 *pte): sum of what was read */
 pf_loop:
-1:  movq (%rsi), %rax
+    xorl %eax, %eax
+1:  addq (%rsi), %rax
     movq $0, (%rdx)
     invlpg (%rsi)
     decq %rdi
@@ -127,7 +130,8 @@ pf_value: .quad 0
 
 /* SYSCALL round trips in ring 3: user_loop runs there; syscall_entry returns by SYSRET; INT 81H comes back. */
     .global enter_user, syscall_entry, isr81, user_loop
-enter_user:                     /* (rip, rsp, n) */
+/* u64 enter_user(rip, rsp, n): number of round trips */
+enter_user:
     pushq %rbx
     pushq %rbp
     pushq %r12
@@ -136,6 +140,7 @@ enter_user:                     /* (rip, rsp, n) */
     pushq %r15
     movq %rsp, saved_rsp(%rip)
     movq %rdx, %rbx
+    xorl %r8d, %r8d
     pushq $0x23
     pushq %rsi
     pushq $0x202
@@ -144,11 +149,13 @@ enter_user:                     /* (rip, rsp, n) */
     pushq %rdi
     iretq
 syscall_entry:
+    incq %r8
     sysretq
 isr81:
     movq saved_rsp(%rip), %rsp
     movl $0x10, %eax
     movl %eax, %ss
+    movq %r8, %rax
     popq %r15
     popq %r14
     popq %r13
@@ -165,31 +172,35 @@ user_loop:
 saved_rsp: .quad 0
     .section .text
 
-/* void smc_loop(u64 n, u8 *code): stores into an instruction and executes it */
+/* u64 smc_loop(u64 n, u8 *code): stores into an instruction and executes it; sum of what the instruction gave */
     .global smc_loop
 smc_loop:
+    xorl %edx, %edx
     movl $0xB8, %eax
     movb %al, (%rsi)
     movb $0xC3, 5(%rsi)
 1:  movl %edi, 1(%rsi)
     call *%rsi
+    addq %rax, %rdx
     decq %rdi
     jnz 1b
+    movq %rdx, %rax
     ret
 
-/* void cr3_loop(u64 n, u64 cr3a, u64 cr3b, u8 *data) */
+/* u64 cr3_loop(u64 n, u64 cr3a, u64 cr3b, u8 *data): two switches a turn, four loads behind each; sum of what was read */
     .global cr3_loop
 cr3_loop:
+    xorl %eax, %eax
 1:  movq %rsi, %cr3
-    movq (%rcx), %rax
-    movq 0x1000(%rcx), %r8
-    movq 0x2000(%rcx), %r9
-    movq 0x3000(%rcx), %r10
+    addq (%rcx), %rax
+    addq 0x1000(%rcx), %rax
+    addq 0x2000(%rcx), %rax
+    addq 0x3000(%rcx), %rax
     movq %rdx, %cr3
-    movq (%rcx), %rax
-    movq 0x1000(%rcx), %r8
-    movq 0x2000(%rcx), %r9
-    movq 0x3000(%rcx), %r10
+    addq (%rcx), %rax
+    addq 0x1000(%rcx), %rax
+    addq 0x2000(%rcx), %rax
+    addq 0x3000(%rcx), %rax
     decq %rdi
     jnz 1b
     ret

@@ -18,31 +18,49 @@ export const ET = { REL: 1, EXEC: 2, DYN: 3, CORE: 4 } as const;
 
 /** One program header. Addresses are bigints; sizes and offsets lie in the file or were checked against 2^53. */
 export interface ElfSegment {
+  /** Type. */
   readonly type: number;
+  /** Flags. */
   readonly flags: number;
+  /** Offset in the file. */
   readonly offset: number;
+  /** Linear address. */
   readonly virtualAddress: bigint;
+  /** Physical address. */
   readonly physicalAddress: bigint;
+  /** Bytes in the file. */
   readonly fileBytes: number;
+  /** Bytes in memory; those past the file's are zero. */
   readonly memoryBytes: number;
+  /** Alignment, a power of two, or 0. */
   readonly align: bigint;
 }
 
 /** One section header, its name resolved. */
 export interface ElfSection {
+  /** Name. */
   readonly name: string;
+  /** Type. */
   readonly type: number;
+  /** Address in memory. */
   readonly address: bigint;
+  /** Offset in the file. */
   readonly offset: number;
+  /** Size in bytes. */
   readonly bytes: number;
+  /** Index of a section that belongs to it. */
   readonly link: number;
+  /** Bytes of an entry, for tables. */
   readonly entryBytes: number;
 }
 
 /** A symbol of the symbol table. */
 export interface ElfSymbol {
+  /** Name. */
   readonly name: string;
+  /** Its value, most often an address. */
   readonly value: bigint;
+  /** Size. */
   readonly bytes: bigint;
   /** 1 object, 2 function, … */
   readonly type: number;
@@ -50,11 +68,17 @@ export interface ElfSymbol {
 
 /** A parsed file. */
 export interface ElfFile {
+  /** 32- or 64-bit. */
   readonly class: 32 | 64;
+  /** Type. */
   readonly type: number;
+  /** One of {@link EM}. */
   readonly machine: number;
+  /** Entry point, a linear address. */
   readonly entry: bigint;
+  /** Program headers. */
   readonly segments: readonly ElfSegment[];
+  /** Section headers; none if they are missing or broken. */
   readonly sections: readonly ElfSection[];
   /** The whole file. */
   readonly bytes: Uint8Array;

@@ -15,6 +15,7 @@ import { type BootModule, findMultibootHeader, loadMultiboot } from "./multiboot
 
 /** What is handed to an image. */
 export interface BootOptions {
+  /** Command line. */
   readonly commandLine?: string;
   /** Multiboot only. */
   readonly modules?: readonly BootModule[];

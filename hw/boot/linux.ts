@@ -55,7 +55,9 @@ const ZERO_PAGE = 0x1_0000, COMMAND_LINE = 0x2_0000, GDT = 0x6_f000, TABLES = 0x
 
 /** What is handed to the kernel. */
 export interface LinuxOptions {
+  /** Command line. */
   readonly commandLine?: string;
+  /** Initial RAM disk. */
   readonly initrd?: Uint8Array;
 }
 
@@ -67,13 +69,19 @@ export interface LinuxHeader {
   readonly kernelOffset: number;
   /** Whether it has the 64-bit entry at 200H. */
   readonly has64BitEntry: boolean;
+  /** Where the 32-bit entry wants to be. */
   readonly code32Start: number;
+  /** Whether it may be loaded elsewhere. */
   readonly relocatable: boolean;
+  /** Alignment of the load address. */
   readonly alignment: number;
+  /** Load address that it prefers. */
   readonly prefAddress: number;
   /** Bytes that the kernel needs from its load address. */
   readonly initSize: number;
+  /** Bytes of command line without the zero. */
   readonly commandLineMax: number;
+  /** Highest address that the initrd may touch. */
   readonly initrdMax: number;
 }
 

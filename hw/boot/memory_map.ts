@@ -7,13 +7,15 @@
  */
 import type { Bus } from "../bus.ts";
 import type { Cpu } from "../cpu.ts";
-import { APIC_DEFAULT_BASE } from "../dev/apic.ts";
+import { APIC_DEFAULT_BASE } from "../dev/apic_registers.ts";
 import { IOAPIC_BASE } from "../dev/ioapic.ts";
 import { BootError } from "./boot_error.ts";
 
 /** What a loader needs of a machine. */
 export interface BootTarget {
+  /** Physical memory and ports. */
   readonly bus: Bus;
+  /** The processors, the bootstrap processor first. */
   readonly cpus: readonly Cpu[];
 }
 
@@ -22,8 +24,11 @@ export const E820 = { usable: 1, reserved: 2 } as const;
 
 /** One range. */
 export interface MemoryRange {
+  /** First address. */
   readonly base: number;
+  /** Size in bytes. */
   readonly bytes: number;
+  /** Type. */
   readonly type: number;
 }
 
@@ -87,18 +92,27 @@ export function roundUp(value: number, unit: number): number {
 
 /** Builds little-endian structures. */
 export class Bytes {
+  /** The bytes. */
   readonly data: Uint8Array<ArrayBuffer>;
   readonly #view: DataView;
+  /**
+   * Makes room for a structure.
+   *
+   * @param bytes Size; all zero at first.
+   */
   constructor(bytes: number) {
     this.data = new Uint8Array(bytes);
     this.#view = new DataView(this.data.buffer);
   }
+  /** Puts a byte. */
   u8(at: number, value: number): void {
     this.#view.setUint8(at, value);
   }
+  /** Puts 16 bits. */
   u16(at: number, value: number): void {
     this.#view.setUint16(at, value, true);
   }
+  /** Puts 32 bits. */
   u32(at: number, value: number): void {
     this.#view.setUint32(at, value, true);
   }

@@ -40,6 +40,7 @@ const COMMAND_LINE_MAX = 4096;
 export interface MultibootHeader {
   /** Offset in the file. */
   readonly offset: number;
+  /** Flags. */
   readonly flags: number;
   /** With flag 16: where the header, the image, its end, the end of bss and the entry are. */
   readonly addresses?: {
@@ -53,6 +54,7 @@ export interface MultibootHeader {
 
 /** A module: a file that is loaded beside the image. */
 export interface BootModule {
+  /** Its contents. */
   readonly bytes: Uint8Array;
   /** Its command line, by custom its name and arguments. */
   readonly commandLine?: string;
@@ -60,7 +62,9 @@ export interface BootModule {
 
 /** What is handed to the image. */
 export interface MultibootOptions {
+  /** Command line. */
   readonly commandLine?: string;
+  /** Files to load beside the image. */
   readonly modules?: readonly BootModule[];
 }
 

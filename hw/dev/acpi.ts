@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { APIC_DEFAULT_BASE } from "./apic.ts";
+import { APIC_DEFAULT_BASE } from "./apic_registers.ts";
 import { type Aml, device, eisaId, integer, io, irqNoFlags, levelInterrupt, memory32Fixed } from "./aml.ts";
 import { name, pack, resources, scope, text } from "./aml.ts";
 import { IOAPIC_BASE } from "./ioapic.ts";
@@ -25,13 +25,17 @@ export const FACS_ADDRESS = 0x9_fc40;
 
 /** What the tables say of the machine. */
 export interface AcpiOptions {
+  /** Number of processors. */
   readonly cpus: number;
+  /** Whether there is a disk. */
   readonly disk: boolean;
 }
 
 /** A table and its address. */
 export interface PlacedTable {
+  /** Physical address. */
   readonly address: number;
+  /** Its bytes. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 

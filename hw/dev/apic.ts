@@ -16,65 +16,41 @@ import type { AccessSize, ApicPage } from "../bus.ts";
 import type { Clock } from "../clock.ts";
 import type { Cpu } from "../cpu.ts";
 import { ATTENTION_INIT, ATTENTION_INTERRUPT, ATTENTION_NMI, S } from "../state.ts";
+import { TRACE } from "../trace.ts";
 import { type ApicBus, type ApicMessage, DELIVERY } from "./apic_bus.ts";
+import {
+  APIC,
+  APIC_DEFAULT_BASE,
+  APIC_ERROR,
+  APIC_VERSION,
+  BASE_BSP,
+  BASE_EN,
+  BASE_EXTD,
+  IA32_APIC_BASE,
+  IA32_TSC_DEADLINE,
+  isDefined,
+  isReadOnly,
+  LVT_MASKED,
+  LVT_PIN_LOW,
+  LVT_PIN_REMOTE_IRR,
+  LVT_PIN_TRIGGER_LEVEL,
+  LVT_WRITABLE,
+  SVR_ENABLED,
+  SVR_NO_EOI_BROADCAST,
+  x2apicReserved,
+} from "./apic_registers.ts";
 import { ApicTimer, type ApicTimerState } from "./apic_timer.ts";
+import { VectorSet } from "./vector_set.ts";
 
-/** Register offsets in the xAPIC page; the x2APIC MSR is 800H + offset / 16. */
-export const APIC = {
-  ID: 0x020,
-  VERSION: 0x030,
-  TPR: 0x080,
-  APR: 0x090,
-  PPR: 0x0a0,
-  EOI: 0x0b0,
-  RRD: 0x0c0,
-  LDR: 0x0d0,
-  DFR: 0x0e0,
-  SVR: 0x0f0,
-  ISR: 0x100,
-  TMR: 0x180,
-  IRR: 0x200,
-  ESR: 0x280,
-  ICR_LOW: 0x300,
-  ICR_HIGH: 0x310,
-  LVT_TIMER: 0x320,
-  LVT_THERMAL: 0x330,
-  LVT_PERFORMANCE: 0x340,
-  LVT_LINT0: 0x350,
-  LVT_LINT1: 0x360,
-  LVT_ERROR: 0x370,
-  INITIAL_COUNT: 0x380,
-  CURRENT_COUNT: 0x390,
-  DIVIDE: 0x3e0,
-  SELF_IPI: 0x3f0,
-} as const;
-
-/** Bits of the error status register. */
-export const APIC_ERROR = {
-  sendIllegalVector: 0x20,
-  receivedIllegalVector: 0x40,
-  illegalRegister: 0x80,
-} as const;
-
-/** Where the APIC page stands after reset. */
-export const APIC_DEFAULT_BASE = 0xfee0_0000;
-/** IA32_APIC_BASE: bootstrap processor, x2APIC mode, global enable. */
-const BASE_BSP = 0x100, BASE_EXTD = 0x400, BASE_EN = 0x800;
-
-const LVT_MASKED = 0x1_0000;
-const SVR_ENABLED = 0x100, SVR_NO_EOI_BROADCAST = 0x1000;
-/** Version 15H, six LVT entries, EOI broadcasts can be suppressed. */
-const VERSION = 0x0105_0015;
-/** Writable bits of the LVT entries, in the order of their offsets from LVT_TIMER. */
-const LVT_WRITABLE = [0x0007_00ff, 0x0001_07ff, 0x0001_07ff, 0x0001_a7ff, 0x0001_a7ff, 0x0001_00ff] as const;
-const LVT_PIN_TRIGGER_LEVEL = 0x8000, LVT_PIN_REMOTE_IRR = 0x4000, LVT_PIN_LOW = 0x2000;
-
-const IA32_APIC_BASE = 0x1b, IA32_TSC_DEADLINE = 0x6e0;
+export { APIC, APIC_DEFAULT_BASE, APIC_ERROR };
 
 /** What a local APIC is built from. */
 export interface LocalApicParts {
+  /** The processor. */
   readonly cpu: Cpu;
+  /** The machine's clock. */
   readonly clock: Clock;
+  /** The bus between the APICs. */
   readonly bus: ApicBus;
   /** Whether the processor has x2APIC mode. */
   readonly x2apic: boolean;
@@ -86,35 +62,50 @@ export interface LocalApicParts {
 
 /** What a snapshot keeps; IA32_APIC_BASE is in the processor's block. */
 export interface LocalApicState {
+  /** Address of the page, or −1. */
   readonly mmioBase: number;
+  /** APIC ID. */
   readonly id: number;
+  /** TPR, LDR, DFR, SVR, ESR, collected errors, ICR. */
   readonly words: readonly number[];
+  /** IRR. */
   readonly irr: readonly number[];
+  /** ISR. */
   readonly isr: readonly number[];
+  /** TMR. */
   readonly tmr: readonly number[];
+  /** Local vector table. */
   readonly lvt: readonly number[];
+  /** Levels of the pins. */
   readonly lint: readonly boolean[];
+  /** An NMI waits. */
   readonly nmiPending: boolean;
+  /** An INIT waits. */
   readonly initPending: boolean;
+  /** Vector of a start-up IPI that waits, or −1. */
   readonly sipiVector: number;
+  /** The timer. */
   readonly timer: ApicTimerState;
 }
 
 /** One processor's local APIC. */
 export class LocalApic implements ApicPage {
   /** Physical address of the register page, or −1 when it is not mapped. */
-  mmioBase = APIC_DEFAULT_BASE;
+  mmioBase: number = APIC_DEFAULT_BASE;
   /** An NMI waits. The run loop takes it with {@link takeNmi}. */
   nmiPending = false;
   /** INIT was received. The run loop resets the processor and calls {@link acceptInit}. */
   initPending = false;
   /** Vector of a received start-up IPI, or −1. The processor starts at vector × 1000H in real mode. */
-  sipiVector = -1;
+  sipiVector: number = -1;
   /** Result of {@link readMsr}. */
   msrLow = 0;
+  /** Upper half of the result of {@link readMsr}. */
   msrHigh = 0;
 
+  /** The processor. */
   readonly cpu: Cpu;
+  /** The timer. */
   readonly timer: ApicTimer;
   readonly #bus: ApicBus;
   readonly #x2apicCapable: boolean;
@@ -130,12 +121,13 @@ export class LocalApic implements ApicPage {
   #errors = 0;
   #icrLow = 0;
   #icrHigh = 0;
-  readonly #irr = new Int32Array(8);
-  readonly #isr = new Int32Array(8);
-  readonly #tmr = new Int32Array(8);
+  readonly #irr = new VectorSet();
+  readonly #isr = new VectorSet();
+  readonly #tmr = new VectorSet();
   readonly #lvt = new Int32Array(6).fill(LVT_MASKED);
   readonly #lint = [false, false];
 
+  /** Puts the APIC on its bus and resets it. */
   constructor(parts: LocalApicParts) {
     this.cpu = parts.cpu;
     this.#bus = parts.bus;
@@ -161,7 +153,7 @@ export class LocalApic implements ApicPage {
    */
   pendingVector(): number {
     if (this.#extIntPending) return this.#bus.pic!.peek();
-    const vector = highest(this.#irr);
+    const vector = this.#irr.highest;
     // A software-disabled APIC accepts nothing new, but what it holds is still delivered.
     if (vector < 0) return -1;
     return (vector & 0xf0) > (this.ppr & 0xf0) ? vector : -1;
@@ -172,9 +164,9 @@ export class LocalApic implements ApicPage {
     let vector: number;
     if (this.#extIntPending) vector = this.#bus.pic!.acknowledge();
     else {
-      vector = highest(this.#irr);
-      clearBit(this.#irr, vector);
-      setBit(this.#isr, vector);
+      vector = this.#irr.highest;
+      this.#irr.delete(vector);
+      this.#isr.add(vector);
     }
     this.refreshAttention();
     return vector;
@@ -201,6 +193,7 @@ export class LocalApic implements ApicPage {
     this.initPending = false;
     this.#resetRegisters();
     this.#refreshInitAttention();
+    this.#tell("init");
   }
 
   /** Takes a pending start-up IPI; returns its vector, or −1. */
@@ -208,6 +201,7 @@ export class LocalApic implements ApicPage {
     const vector = this.sipiVector;
     this.sipiVector = -1;
     this.#refreshInitAttention();
+    if (vector >= 0) this.#tell("sipi");
     return vector;
   }
 
@@ -222,7 +216,7 @@ export class LocalApic implements ApicPage {
 
   /** Processor-priority register. */
   get ppr(): number {
-    const serviced = highest(this.#isr);
+    const serviced = this.#isr.highest;
     const inService = serviced < 0 ? 0 : serviced & 0xf0;
     return (this.#tpr & 0xf0) >= inService ? this.#tpr : inService;
   }
@@ -246,10 +240,10 @@ export class LocalApic implements ApicPage {
 
   /** End of interrupt: the highest vector in service is done; a level-triggered one is broadcast to the I/O APIC. */
   eoi(): void {
-    const vector = highest(this.#isr);
+    const vector = this.#isr.highest;
     if (vector < 0) return;
-    clearBit(this.#isr, vector);
-    if (testBit(this.#tmr, vector)) {
+    this.#isr.delete(vector);
+    if (this.#tmr.has(vector)) {
       this.#lvt[3] = this.#lvt[3]! & ~(((this.#lvt[3]! & 0xff) === vector) ? LVT_PIN_REMOTE_IRR : 0);
       this.#lvt[4] = this.#lvt[4]! & ~(((this.#lvt[4]! & 0xff) === vector) ? LVT_PIN_REMOTE_IRR : 0);
       if (!(this.#svr & SVR_NO_EOI_BROADCAST)) this.#bus.endOfInterrupt(vector);
@@ -324,6 +318,7 @@ export class LocalApic implements ApicPage {
     return this.readRegister(offset & ~0xf) >>> ((offset & 3) * 8);
   }
 
+  /** Writes a register. */
   writeMmio(offset: number, size: AccessSize, value: number): void {
     // Deviation: the SDM leaves accesses other than aligned 32-bit ones undefined; they are dropped.
     if (size === 4 && (offset & 0xf) === 0) this.writeRegister(offset, value);
@@ -332,14 +327,14 @@ export class LocalApic implements ApicPage {
   /** Reads a register of the xAPIC page, unsigned; reserved registers give 0 and set ESR. */
   readRegister(offset: number): number {
     if (offset >= APIC.ISR && offset < APIC.ESR) {
-      const words = offset < APIC.TMR ? this.#isr : offset < APIC.IRR ? this.#tmr : this.#irr;
-      return words[(offset & 0x70) >>> 4]! >>> 0;
+      const set = offset < APIC.TMR ? this.#isr : offset < APIC.IRR ? this.#tmr : this.#irr;
+      return set.words[(offset & 0x70) >>> 4]! >>> 0;
     }
     switch (offset) {
       case APIC.ID:
         return this.x2apicMode ? this.#id : (this.#id << 24) >>> 0;
       case APIC.VERSION:
-        return VERSION;
+        return APIC_VERSION;
       case APIC.TPR:
         return this.#tpr;
       case APIC.APR:
@@ -502,6 +497,7 @@ export class LocalApic implements ApicPage {
     this.writeRegister(APIC.LVT_LINT1, DELIVERY.nmi << 8);
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): LocalApicState {
     return {
       mmioBase: this.mmioBase,
@@ -516,9 +512,9 @@ export class LocalApic implements ApicPage {
         this.#icrLow,
         this.#icrHigh,
       ],
-      irr: [...this.#irr],
-      isr: [...this.#isr],
-      tmr: [...this.#tmr],
+      irr: [...this.#irr.words],
+      isr: [...this.#isr.words],
+      tmr: [...this.#tmr.words],
       lvt: [...this.#lvt],
       lint: [...this.#lint],
       nmiPending: this.nmiPending,
@@ -528,6 +524,7 @@ export class LocalApic implements ApicPage {
     };
   }
 
+  /** Puts a saved state back. */
   load(state: LocalApicState): void {
     const from = this.mmioBase;
     this.mmioBase = state.mmioBase;
@@ -541,9 +538,9 @@ export class LocalApic implements ApicPage {
     this.#errors = errors;
     this.#icrLow = icrLow;
     this.#icrHigh = icrHigh;
-    this.#irr.set(state.irr);
-    this.#isr.set(state.isr);
-    this.#tmr.set(state.tmr);
+    this.#irr.words.set(state.irr);
+    this.#isr.words.set(state.isr);
+    this.#tmr.words.set(state.tmr);
     this.#lvt.set(state.lvt);
     this.#lint[0] = state.lint[0] ?? false;
     this.#lint[1] = state.lint[1] ?? false;
@@ -575,9 +572,9 @@ export class LocalApic implements ApicPage {
       this.#error(APIC_ERROR.receivedIllegalVector);
       return;
     }
-    setBit(this.#irr, vector);
-    if (level) setBit(this.#tmr, vector);
-    else clearBit(this.#tmr, vector);
+    this.#irr.add(vector);
+    if (level) this.#tmr.add(vector);
+    else this.#tmr.delete(vector);
     this.refreshAttention();
   }
 
@@ -731,7 +728,7 @@ export class LocalApic implements ApicPage {
   }
 
   #arbitrationPriority(): number {
-    const requested = Math.max(highest(this.#irr), 0), serviced = Math.max(highest(this.#isr), 0);
+    const requested = Math.max(this.#irr.highest, 0), serviced = Math.max(this.#isr.highest, 0);
     const classes = Math.max(requested & 0xf0, serviced & 0xf0);
     return (this.#tpr & 0xf0) >= classes ? this.#tpr : classes;
   }
@@ -745,12 +742,19 @@ export class LocalApic implements ApicPage {
     this.#errors = 0;
     this.#icrLow = 0;
     this.#icrHigh = 0;
-    this.#irr.fill(0);
-    this.#isr.fill(0);
-    this.#tmr.fill(0);
+    this.#irr.clear();
+    this.#isr.clear();
+    this.#tmr.clear();
     this.#lvt.fill(LVT_MASKED);
     this.timer.reset();
     this.refreshAttention();
+  }
+
+  #tell(what: string): void {
+    const { cpu } = this;
+    if (cpu.trace.wants & TRACE.machine) {
+      cpu.trace.emit({ kind: "machine", cpu: cpu.id, time: cpu.now(), what });
+    }
   }
 
   #refreshInitAttention(): void {
@@ -758,71 +762,4 @@ export class LocalApic implements ApicPage {
     const pending = this.initPending || this.sipiVector >= 0;
     this.cpu.set32(S.ATTENTION, pending ? attention | ATTENTION_INIT : attention & ~ATTENTION_INIT);
   }
-}
-
-/** Registers that exist but ignore writes in xAPIC mode. */
-function isReadOnly(offset: number): boolean {
-  return offset === APIC.VERSION || offset === APIC.APR || offset === APIC.PPR || offset === APIC.RRD ||
-    offset === APIC.CURRENT_COUNT || (offset >= APIC.ISR && offset < APIC.ESR && (offset & 0xf) === 0);
-}
-
-/** Registers that can be read. */
-function isDefined(offset: number): boolean {
-  if (offset >= APIC.ISR && offset < APIC.ESR) return true;
-  if (offset >= APIC.LVT_TIMER && offset <= APIC.CURRENT_COUNT) return true;
-  switch (offset) {
-    case APIC.ID:
-    case APIC.VERSION:
-    case APIC.TPR:
-    case APIC.PPR:
-    case APIC.LDR:
-    case APIC.SVR:
-    case APIC.ESR:
-    case APIC.ICR_LOW:
-    case APIC.DIVIDE:
-      return true;
-  }
-  return false;
-}
-
-/** Bits of the low half that must be 0 in a WRMSR to an x2APIC register, or undefined when it can't be written. */
-function x2apicReserved(offset: number): number | undefined {
-  switch (offset) {
-    case APIC.TPR:
-    case APIC.SELF_IPI:
-      return ~0xff;
-    case APIC.EOI:
-    case APIC.ESR:
-      return ~0;
-    case APIC.SVR:
-      return ~(0xff | SVR_ENABLED | SVR_NO_EOI_BROADCAST | 0x200);
-    case APIC.ICR_LOW:
-      return ~0x000c_cfff;
-    case APIC.INITIAL_COUNT:
-      return 0;
-    case APIC.DIVIDE:
-      return ~0xb;
-  }
-  if (offset >= APIC.LVT_TIMER && offset <= APIC.LVT_ERROR) {
-    // Delivery status and remote IRR are read-only, not reserved.
-    return ~(LVT_WRITABLE[(offset - APIC.LVT_TIMER) >>> 4]! | 0x1000 | LVT_PIN_REMOTE_IRR);
-  }
-  return undefined;
-}
-
-// ---- 256-bit registers
-
-/** Highest vector set, or −1. */
-function highest(words: Int32Array): number {
-  for (let i = 7; i >= 0; i--) if (words[i] !== 0) return i * 32 + 31 - Math.clz32(words[i]!);
-  return -1;
-}
-function setBit(words: Int32Array, vector: number): void {
-  words[vector >>> 5] = words[vector >>> 5]! | (1 << (vector & 31));
-}
-function clearBit(words: Int32Array, vector: number): void {
-  words[vector >>> 5] = words[vector >>> 5]! & ~(1 << (vector & 31));
-}
-function testBit(words: Int32Array, vector: number): boolean {
-  return (words[vector >>> 5]! & (1 << (vector & 31))) !== 0;
 }

@@ -24,6 +24,7 @@ export const DELIVERY = {
 
 /** An interrupt message on its way. */
 export interface ApicMessage {
+  /** Interrupt vector, or for a start-up IPI its page. */
   readonly vector: number;
   /** One of {@link DELIVERY}. */
   readonly delivery: number;
@@ -31,6 +32,7 @@ export interface ApicMessage {
   readonly level: boolean;
   /** Logical destination mode; physical otherwise. */
   readonly logical: boolean;
+  /** Destination, as the mode says. */
   readonly destination: number;
   /** True if the destination is a full 32-bit x2APIC one; else it is 8 bits wide. */
   readonly wide: boolean;
@@ -38,12 +40,15 @@ export interface ApicMessage {
 
 /** Who hears of EOIs of level-triggered interrupts: I/O APICs. */
 export interface EoiListener {
+  /** A level-triggered interrupt with this vector is done. */
   endOfInterrupt(vector: number): void;
 }
 
 /** The bus between the local APICs of a machine and its I/O APIC. */
 export class ApicBus {
+  /** The local APICs. */
   readonly apics: LocalApic[] = [];
+  /** Who hears of EOIs. */
   readonly eoiListeners: EoiListener[] = [];
   /** Interrupt vector of the 8259 pair: whether its output is up, which vector an acknowledge would give, and the acknowledge itself. */
   pic: { readonly output: boolean; peek(): number; acknowledge(): number } | null = null;
@@ -76,9 +81,11 @@ export class ApicBus {
     for (const apic of this.apics) apic.setLint(1, level);
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): { readonly lastWinner: number } {
     return { lastWinner: this.#lastWinner };
   }
+  /** Puts a saved state back. */
   load(state: { readonly lastWinner: number }): void {
     this.#lastWinner = state.lastWinner;
   }

@@ -21,11 +21,17 @@ export const TIMER_MODE = { oneShot: 0, periodic: 1, tscDeadline: 2 } as const;
 
 /** What a snapshot keeps. */
 export interface ApicTimerState {
+  /** Timer mode. */
   readonly mode: number;
+  /** Whether the LVT entry is masked. */
   readonly masked: boolean;
+  /** Initial count. */
   readonly initial: number;
+  /** Divide configuration. */
   readonly divide: number;
+  /** Tick of the next zero, or Infinity. */
   readonly expiry: number;
+  /** Armed deadline, or 0. */
   readonly deadline: bigint;
 }
 
@@ -47,7 +53,11 @@ export class ApicTimer {
   /** Armed deadline in TSC units, or 0. */
   #deadline = 0n;
 
-  /** @param expired Called when an interrupt is due (the timer is not masked). */
+  /**
+   * Makes a timer at rest.
+   *
+   * @param expired Called when an interrupt is due (the timer is not masked).
+   */
   constructor(clock: Clock, name: string, tscOffset: () => bigint, expired: () => void) {
     this.#clock = clock;
     this.#tscOffset = tscOffset;
@@ -130,6 +140,7 @@ export class ApicTimer {
     this.#arm();
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): ApicTimerState {
     return {
       mode: this.#mode,
@@ -174,6 +185,11 @@ export class ApicTimer {
   }
 
   #fire(): void {
+    if (this.#mode === TIMER_MODE.tscDeadline) {
+      // The TSC may have been moved since: then the deadline is still to come.
+      this.tscChanged();
+      if (this.#expiry > this.#clock.now()) return;
+    }
     if (this.#mode === TIMER_MODE.periodic && this.initial !== 0) this.#expiry += this.initial * this.#period;
     else {
       this.#expiry = Infinity;

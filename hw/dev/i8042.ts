@@ -16,7 +16,9 @@ const OUTPUT_RUN = 1, OUTPUT_A20 = 2;
 
 /** What a snapshot keeps. */
 export interface I8042State {
+  /** Registers, in the order of `save`. */
   readonly numbers: readonly number[];
+  /** Bytes that wait for the processor. */
   readonly queue: readonly number[];
 }
 
@@ -36,6 +38,8 @@ export class I8042 implements PortDevice {
   #queue: number[] = [];
 
   /**
+   * Makes the device as after power-up.
+   *
    * @param irq Follows IRQ 1.
    * @param reset Resets the machine.
    */
@@ -49,6 +53,7 @@ export class I8042 implements PortDevice {
     return (this.#outputPort & OUTPUT_A20) !== 0;
   }
 
+  /** Reads a register. */
   readPort(port: number): number {
     if (port === 0x92) return this.#outputPort & OUTPUT_A20;
     if (port === 0x64) {
@@ -61,6 +66,7 @@ export class I8042 implements PortDevice {
     return byte;
   }
 
+  /** Writes a register. */
   writePort(port: number, _size: AccessSize, value: number): void {
     if (port === 0x92) {
       this.#outputPort = (this.#outputPort & ~OUTPUT_A20) | (value & OUTPUT_A20);
@@ -75,6 +81,7 @@ export class I8042 implements PortDevice {
     this.#update();
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     this.#config = CONFIG_IRQ1 | CONFIG_SYSTEM;
     this.#outputPort = OUTPUT_RUN | OUTPUT_A20;
@@ -84,6 +91,7 @@ export class I8042 implements PortDevice {
     this.#update();
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): I8042State {
     return {
       numbers: [
@@ -96,6 +104,7 @@ export class I8042 implements PortDevice {
       queue: [...this.#queue],
     };
   }
+  /** Puts a saved state back. */
   load(state: I8042State): void {
     const [config = 0, output = 0, command = 0, keyboard = 0, last = 0] = state.numbers;
     this.#config = config;

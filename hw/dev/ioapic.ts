@@ -22,10 +22,15 @@ const WRITABLE = 0x0001_afff;
 
 /** What a snapshot keeps. */
 export interface IoApicState {
+  /** APIC ID. */
   readonly id: number;
+  /** Register select. */
   readonly select: number;
+  /** Low halves of the redirection entries. */
   readonly low: readonly number[];
+  /** High halves of the redirection entries. */
   readonly high: readonly number[];
+  /** Levels of the pins. */
   readonly pins: readonly boolean[];
 }
 
@@ -38,6 +43,7 @@ export class IoApic implements MmioDevice, EoiListener {
   readonly #high = new Int32Array(IOAPIC_PINS);
   readonly #pins: boolean[] = new Array<boolean>(IOAPIC_PINS).fill(false);
 
+  /** Puts the I/O APIC on the bus. */
   constructor(bus: ApicBus) {
     this.#bus = bus;
     bus.eoiListeners.push(this);
@@ -69,6 +75,7 @@ export class IoApic implements MmioDevice, EoiListener {
     return size === 4 ? value : value >>> ((offset & 3) * 8);
   }
 
+  /** Writes a register. */
   writeMmio(offset: number, size: AccessSize, value: number): void {
     switch (offset & 0xff) {
       case 0:
@@ -83,12 +90,14 @@ export class IoApic implements MmioDevice, EoiListener {
     }
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     this.#id = this.#select = 0;
     this.#low.fill(MASKED);
     this.#high.fill(0);
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): IoApicState {
     return {
       id: this.#id,
@@ -98,6 +107,7 @@ export class IoApic implements MmioDevice, EoiListener {
       pins: [...this.#pins],
     };
   }
+  /** Puts a saved state back. */
   load(state: IoApicState): void {
     this.#id = state.id;
     this.#select = state.select;

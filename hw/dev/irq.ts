@@ -26,6 +26,11 @@ export const PIT_PIN = 2;
 export class IrqLines {
   readonly #pic: Pic8259;
   readonly #ioapic: IoApic;
+  /**
+   * Joins the two ends of every line.
+   *
+   * @param pic One end of each line. @param ioapic The other.
+   */
   constructor(pic: Pic8259, ioapic: IoApic) {
     this.#pic = pic;
     this.#ioapic = ioapic;

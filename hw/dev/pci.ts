@@ -19,11 +19,16 @@ export class PciPorts implements PortDevice {
   #address = 0;
   #resetControl = 0;
 
-  /** @param reset Resets the machine. */
+  /**
+   * Makes the device as after power-up.
+   *
+   * @param reset Resets the machine.
+   */
   constructor(reset: () => void) {
     this.#reset = reset;
   }
 
+  /** Reads a register. */
   readPort(port: number, size: AccessSize): number {
     if (port === 0xcf8 && size === 4) return this.#address;
     if (port === RESET_PORT && size === 1) return this.#resetControl;
@@ -31,6 +36,7 @@ export class PciPorts implements PortDevice {
     return 0xffff_ffff;
   }
 
+  /** Writes a register. */
   writePort(port: number, size: AccessSize, value: number): void {
     if (port === 0xcf8 && size === 4) this.#address = value & 0x80ff_fffc;
     else if (port === RESET_PORT && size === 1) {
@@ -41,12 +47,15 @@ export class PciPorts implements PortDevice {
     }
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     this.#address = this.#resetControl = 0;
   }
+  /** The state as plain data, for a snapshot. */
   save(): readonly number[] {
     return [this.#address, this.#resetControl];
   }
+  /** Puts a saved state back. */
   load(state: readonly number[]): void {
     this.#address = state[0] ?? 0;
     this.#resetControl = state[1] ?? 0;

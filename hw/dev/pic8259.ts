@@ -204,7 +204,11 @@ export class Pic8259 implements PortDevice {
   readonly #outputChanged: (level: boolean) => void;
   #output = false;
 
-  /** @param outputChanged Follows the INTR output. */
+  /**
+   * Makes the device as after power-up.
+   *
+   * @param outputChanged Follows the INTR output.
+   */
   constructor(outputChanged: (level: boolean) => void) {
     this.#outputChanged = outputChanged;
   }
@@ -246,6 +250,7 @@ export class Pic8259 implements PortDevice {
     return vector;
   }
 
+  /** Reads a register. */
   readPort(port: number): number {
     if (port === 0x4d0) return this.#master.elcr;
     if (port === 0x4d1) return this.#slave.elcr;
@@ -262,6 +267,7 @@ export class Pic8259 implements PortDevice {
     return chip.readIsr ? chip.isr : chip.irr;
   }
 
+  /** Writes a register. */
   writePort(port: number, _size: AccessSize, value: number): void {
     if (port === 0x4d0 || port === 0x4d1) {
       const chip = port === 0x4d0 ? this.#master : this.#slave;
@@ -299,9 +305,11 @@ export class Pic8259 implements PortDevice {
     this.#update();
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): readonly Pic8259State[] {
     return [this.#master.save(), this.#slave.save()];
   }
+  /** Puts a saved state back. */
   load(state: readonly Pic8259State[]): void {
     this.#master.load(state[0]!);
     this.#slave.load(state[1]!);

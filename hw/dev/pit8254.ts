@@ -301,7 +301,9 @@ class Counter {
 
 /** What a snapshot keeps. */
 export interface PitState {
+  /** The three counters. */
   readonly counters: readonly CounterState[];
+  /** Port 61H. */
   readonly control: number;
 }
 
@@ -316,7 +318,11 @@ export class Pit8254 implements PortDevice {
   #control = 0;
   #output = false;
 
-  /** @param outputChanged Follows OUT of counter 0. */
+  /**
+   * Makes the device as after power-up.
+   *
+   * @param outputChanged Follows OUT of counter 0.
+   */
   constructor(clock: Clock, outputChanged: (level: boolean) => void) {
     this.#clock = clock;
     this.#outputChanged = outputChanged;
@@ -324,6 +330,7 @@ export class Pit8254 implements PortDevice {
     this.#counters[2].gate = 0;
   }
 
+  /** Reads a register. */
   readPort(port: number): number {
     const now = this.#now;
     if (port === 0x61) {
@@ -335,6 +342,7 @@ export class Pit8254 implements PortDevice {
     return this.#counter(port & 3).read(now);
   }
 
+  /** Writes a register. */
   writePort(port: number, _size: AccessSize, value: number): void {
     const now = this.#now;
     if (port === 0x61) {
@@ -345,6 +353,7 @@ export class Pit8254 implements PortDevice {
     this.#follow();
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     for (const c of this.#counters) c.setControl(0x30);
     this.#control = 0;
@@ -362,9 +371,11 @@ export class Pit8254 implements PortDevice {
     this.#follow();
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): PitState {
     return { counters: this.#counters.map((c) => c.save()), control: this.#control };
   }
+  /** Puts a saved state back. */
   load(state: PitState): void {
     this.#counters.forEach((c, i) => c.restore(state.counters[i]!));
     this.#control = state.control;

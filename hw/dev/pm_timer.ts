@@ -29,6 +29,7 @@ const HALF_ROUND = 0x8000_0000;
 
 /** What a snapshot keeps. */
 export interface PmState {
+  /** Registers, in the order of `save`. */
   readonly numbers: readonly number[];
 }
 
@@ -46,6 +47,8 @@ export class PowerManagement implements PortDevice {
   #halves = 0;
 
   /**
+   * Makes the device as after power-up.
+   *
    * @param irq Follows the SCI line.
    * @param powerOff Carries out S5.
    */
@@ -67,6 +70,7 @@ export class PowerManagement implements PortDevice {
     this.#update();
   }
 
+  /** Reads a register. */
   readPort(port: number, size: AccessSize): number {
     this.#update();
     let value = 0;
@@ -74,6 +78,7 @@ export class PowerManagement implements PortDevice {
     return value;
   }
 
+  /** Writes a register. */
   writePort(port: number, size: AccessSize, value: number): void {
     this.#update();
     for (let i = 0; i < size; i++) this.#writeByte(port - PM1_EVENT_PORT + i, (value >>> (8 * i)) & 0xff);
@@ -84,15 +89,18 @@ export class PowerManagement implements PortDevice {
     }
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     this.#status = this.#enable = 0;
     this.#control = SCI_EN;
     this.#update();
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): PmState {
     return { numbers: [this.#status, this.#enable, this.#control, this.#halves] };
   }
+  /** Puts a saved state back. */
   load(state: PmState): void {
     const [status = 0, enable = 0, control = 0, halves = 0] = state.numbers;
     this.#status = status;

@@ -24,12 +24,17 @@ const C_IRQF = 0x80, C_PF = 0x40, C_AF = 0x20, C_UF = 0x10;
 
 /** A date and time of day in UTC. */
 export interface CivilTime {
+  /** Full year. */
   readonly year: number;
   /** 1 … 12. */
   readonly month: number;
+  /** 1 … 31. */
   readonly day: number;
+  /** 0 … 23. */
   readonly hour: number;
+  /** 0 … 59. */
   readonly minute: number;
+  /** 0 … 59. */
   readonly second: number;
   /** 1 = Sunday … 7. */
   readonly weekday: number;
@@ -69,7 +74,9 @@ export function secondsOf(t: Omit<CivilTime, "weekday">): number {
 
 /** What a snapshot keeps. */
 export interface RtcState {
+  /** CMOS bytes. */
   readonly cmos: readonly number[];
+  /** Registers, in the order of `save`. */
   readonly numbers: readonly number[];
 }
 
@@ -89,6 +96,8 @@ export class Rtc implements PortDevice {
   #seen = 0;
 
   /**
+   * Makes the device as after power-up.
+   *
    * @param start Seconds since 1970 at power-up.
    * @param ramBytes For the memory-size registers.
    * @param irq Follows the interrupt output (IRQ 8).
@@ -102,6 +111,7 @@ export class Rtc implements PortDevice {
     this.#initCmos(ramBytes);
   }
 
+  /** Reads a register. */
   readPort(port: number): number {
     if ((port & 1) === 0) return 0xff;
     const index = this.#index;
@@ -123,6 +133,7 @@ export class Rtc implements PortDevice {
     return this.#cmos[index]!;
   }
 
+  /** Writes a register. */
   writePort(port: number, _size: AccessSize, value: number): void {
     if ((port & 1) === 0) {
       this.#index = value & 0x7f;
@@ -152,9 +163,11 @@ export class Rtc implements PortDevice {
     return this.#time;
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): RtcState {
     return { cmos: [...this.#cmos], numbers: [this.#index, this.#base, this.#baseTick, this.#seen] };
   }
+  /** Puts a saved state back. */
   load(state: RtcState): void {
     this.#cmos.set(state.cmos);
     const [index = 0, base = 0, baseTick = 0, seen = 0] = state.numbers;

@@ -25,7 +25,11 @@ export class StuckBits {
   readonly #bus: Bus;
   readonly #bits: readonly StuckBit[];
 
-  /** @throws {RangeError} when a bit is not in RAM. */
+  /**
+   * Makes the bits stick from now on.
+   *
+   * @throws {RangeError} when a bit is not in RAM.
+   */
   constructor(bus: Bus, bits: readonly StuckBit[]) {
     for (const { address, bit } of bits) {
       if (!Number.isInteger(address) || address < 0 || address >= bus.memory.ramBytes) {

@@ -22,8 +22,11 @@ const TRIGGER = [1, 4, 8, 14] as const;
 
 /** What a snapshot keeps. */
 export interface UartState {
+  /** Registers, in the order of `save`. */
   readonly registers: readonly number[];
+  /** Receive FIFO. */
   readonly fifo: readonly number[];
+  /** Input that has no room yet. */
   readonly waiting: readonly number[];
 }
 
@@ -49,6 +52,8 @@ export class Uart16550 implements PortDevice {
   #waiting: number[] = [];
 
   /**
+   * Makes the device as after power-up.
+   *
    * @param output Takes each byte that is sent.
    * @param irq Follows the interrupt line; on a PC it is gated by MCR.OUT2.
    */
@@ -64,17 +69,20 @@ export class Uart16550 implements PortDevice {
     this.#update();
   }
 
+  /** Reads a register. */
   readPort(port: number): number {
     const value = this.#read(port & 7);
     this.#update();
     return value;
   }
 
+  /** Writes a register. */
   writePort(port: number, _size: AccessSize, value: number): void {
     this.#write(port & 7, value);
     this.#update();
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     this.#ier =
       this.#fcr =
@@ -88,6 +96,7 @@ export class Uart16550 implements PortDevice {
     this.#update();
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): UartState {
     return {
       registers: [
@@ -105,6 +114,7 @@ export class Uart16550 implements PortDevice {
       waiting: [...this.#waiting],
     };
   }
+  /** Puts a saved state back. */
   load(state: UartState): void {
     const [ier = 0, fcr = 0, lcr = 0, mcr = 0, scratch = 0, divisor = 0, errors = 0, deltas = 0, empty = 0] =
       state.registers;

@@ -64,10 +64,13 @@ const RESULT_OK = 0, RESULT_ERROR = 1, RESULT_UNSUPPORTED = 2;
 export interface BlockStore {
   /** Size: a multiple of 512. */
   readonly bytes: number;
+  /** Whether writes fail. */
   readonly readOnly: boolean;
   /** Name that GET_ID gives, at most 20 characters. */
   readonly id: string;
+  /** Reads bytes. */
   read(offset: number, into: Uint8Array): void;
+  /** Writes bytes. */
   write(offset: number, data: Uint8Array): void;
   /** Makes writes durable. */
   flush(): void;
@@ -75,11 +78,17 @@ export interface BlockStore {
 
 /** A disk in the host's memory. */
 export class MemoryDisk implements BlockStore {
+  /** Whether writes fail. */
   readonly readOnly: boolean;
   readonly id: string;
+  /** The disk's contents. */
   readonly data: Uint8Array;
 
-  /** @throws {RangeError} when the size is not a multiple of 512 bytes. */
+  /**
+   * Makes a disk of these bytes; writes change them.
+   *
+   * @throws {RangeError} when the size is not a multiple of 512 bytes.
+   */
   constructor(data: Uint8Array, options: { readonly readOnly?: boolean; readonly id?: string } = {}) {
     if (data.length % SECTOR_BYTES !== 0) {
       throw new RangeError(`Cannot make a disk of ${data.length} bytes: the size must be a multiple of 512`);
@@ -91,9 +100,11 @@ export class MemoryDisk implements BlockStore {
   get bytes(): number {
     return this.data.length;
   }
+  /** Reads bytes. */
   read(offset: number, into: Uint8Array): void {
     into.set(this.data.subarray(offset, offset + into.length));
   }
+  /** Writes bytes. */
   write(offset: number, data: Uint8Array): void {
     this.data.set(data, offset);
   }
@@ -109,6 +120,7 @@ interface Descriptor {
 
 /** What a snapshot keeps; the disk's contents are not part of it. */
 export interface VirtioState {
+  /** Registers, in the order of `save`. */
   readonly numbers: readonly number[];
 }
 
@@ -136,6 +148,11 @@ export class VirtioBlk implements MmioDevice {
   readonly #device = [0, 0];
   #lastAvailable = 0;
 
+  /**
+   * Makes a disk of these bytes; writes change them.
+   *
+   * @param irq Follows the interrupt line.
+   */
   constructor(bus: Bus, clock: Clock, disk: BlockStore, irq: (level: boolean) => void) {
     this.#bus = bus;
     this.#clock = clock;
@@ -149,10 +166,12 @@ export class VirtioBlk implements MmioDevice {
     return size === 4 && (offset & 3) === 0 ? this.#read(offset) : 0;
   }
 
+  /** Writes a register. */
   writeMmio(offset: number, size: AccessSize, value: number): void {
     if (size === 4 && (offset & 3) === 0 && offset < REG.config) this.#write(offset, value);
   }
 
+  /** Power-up: registers as after a reset. */
   reset(): void {
     this.#timer.cancel();
     this.#featuresSelect =
@@ -171,6 +190,7 @@ export class VirtioBlk implements MmioDevice {
     this.#irq(false);
   }
 
+  /** The state as plain data, for a snapshot. */
   save(): VirtioState {
     return {
       numbers: [
@@ -190,6 +210,7 @@ export class VirtioBlk implements MmioDevice {
       ],
     };
   }
+  /** Puts a saved state back. */
   load(state: VirtioState): void {
     const n = state.numbers;
     const at = (i: number) => n[i] ?? 0;

@@ -14,6 +14,7 @@ import { installPermuteTables } from "../isa/vector.ts";
 import { bulkString } from "./bulk.ts";
 import { type InlineForm, inlineForms } from "./inline_forms.ts";
 import type { Effects } from "./wasm/base.ts";
+import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
 import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter, type WrittenModule } from "./wasm/interpreter_module.ts";
 
 /** The interpreter's entry: (base, ptr, entry, budget, ctx, fetch) → exit code. */
@@ -147,7 +148,7 @@ export class Handlers {
     return instance.exports;
   }
 
-  /** A procedure as wasm sees it: 0 to go on, 1 with the exit code in S.EXIT. */
+  /** A procedure as wasm sees it; gives one of the PROCEDURE_ codes. */
   #procedure(name: string): (base: number) => number {
     const procedure = this.#procedures[name];
     if (!procedure) throw new Error(`The instruction table names procedure "${name}", which does not exist`);
@@ -156,13 +157,14 @@ export class Handlers {
       const cpu = cpus[((base - CPU_BLOCK_BASE) / CPU_BLOCK_SIZE) | 0]!;
       try {
         const code = procedure(cpu);
-        if (code === EXIT_NONE || code === EXIT_END) return 0;
+        if (code === EXIT_NONE) return PROCEDURE_DONE;
+        if (code === EXIT_END) return PROCEDURE_END;
         cpu.set32(S.EXIT, code);
-        return 1;
+        return PROCEDURE_FAULT;
       } catch (error) {
         if (error !== FAULT) throw error;
         // Whoever threw has set S.EXIT: EXIT_FAULT by setFault, EXIT_RETRY by an access that needs a step.
-        return 1;
+        return PROCEDURE_FAULT;
       }
     };
   }

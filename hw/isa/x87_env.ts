@@ -2,7 +2,7 @@
  * The x87's control instructions and environment images: FNINIT, FNCLEX, FLDCW, FNSTENV, FLDENV, FNSAVE, FRSTOR, FWAIT's check
  * (SDM vol. 1, "x87 FPU State": the four layouts of the environment).
  *
- * Room: `hw/isa/`; imports x87_state and x87_arith; the processor as a type.
+ * Room: `hw/isa/`; imports x87_state and x87_move; the processor as a type.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import {
   top,
   writePhysical,
 } from "./x87_state.ts";
-import { gather, scatter } from "./x87_arith.ts";
+import { gather, scatter } from "./x87_move.ts";
 
 const CR0_PE = 1, CR0_NE = 0x20;
 const REGISTER_BYTES = 10, REGISTERS = 8;

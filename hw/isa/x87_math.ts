@@ -52,16 +52,16 @@ function computeLn10(ln2: bigint): bigint {
 }
 
 /** Pi. */
-export const PI = computePi();
+export const PI: bigint = computePi();
 /** Natural logarithm of 2. */
-export const LN2 = computeLn2();
+export const LN2: bigint = computeLn2();
 const LN10 = computeLn10(LN2);
 /** log2(e). */
-export const LOG2_E = one(2 * CONSTANT_BITS) / LN2;
+export const LOG2_E: bigint = one(2 * CONSTANT_BITS) / LN2;
 /** log2(10). */
-export const LOG2_10 = (LN10 << BigInt(CONSTANT_BITS)) / LN2;
+export const LOG2_10: bigint = (LN10 << BigInt(CONSTANT_BITS)) / LN2;
 /** log10(2). */
-export const LOG10_2 = (LN2 << BigInt(CONSTANT_BITS)) / LN10;
+export const LOG10_2: bigint = (LN2 << BigInt(CONSTANT_BITS)) / LN10;
 
 /** A constant of {@link CONSTANT_BITS} bits with `bits` behind the point; more bits than there are read as zeros. */
 export function constantTo(value: bigint, bits: number): bigint {

@@ -1,5 +1,5 @@
 /**
- * Procedures of the x87: one-operand functions here, the rest gathered from x87_arith.ts and x87_env.ts into the one
+ * Procedures of the x87: one-operand functions here, the rest gathered from x87_arith.ts, x87_move.ts and x87_env.ts into the one
  * table that hw/procedures.ts takes.
  *
  * Room: `hw/isa/`; imports the x87 files; the processor as a type.
@@ -27,8 +27,9 @@ import {
   fpZero,
   roundAndPack,
 } from "./softfloat.ts";
-import { pushOrOverflow, x87ArithmeticProcedures } from "./x87_arith.ts";
+import { x87ArithmeticProcedures } from "./x87_arith.ts";
 import { x87EnvironmentProcedures } from "./x87_env.ts";
+import { pushOrOverflow, x87MoveProcedures } from "./x87_move.ts";
 import {
   environment,
   FSW,
@@ -187,7 +188,6 @@ function remainder(a: bigint, b: bigint, nearest: boolean, env: FpEnv): Remainde
   if (pa.kind === "infinity" || pb.kind === "zero") return { value: fpInvalid(F80, env), conditions: -1 };
   if (fpDenormalStops(env, pa, pb)) return { value: 0n, conditions: 0 };
   if (pa.kind === "zero") return { value: a, conditions: 0 };
-  const quiet: FpEnv = { ...env, flags: 0, masks: FP_ALL };
   if (pb.kind === "infinity") return finish(pa.sign, pa.significand, pa.exponent, 0, env);
   const gap = leading(pa) - leading(pb);
   if (gap >= REDUCTION_STEP) {
@@ -197,9 +197,7 @@ function remainder(a: bigint, b: bigint, nearest: boolean, env: FpEnv): Remainde
     const low = Math.min(pa.exponent, shifted);
     const ia = pa.significand << BigInt(pa.exponent - low), ib = pb.significand << BigInt(shifted - low);
     const rest = ia % ib;
-    const value = rest === 0n
-      ? fpZero(F80, pa.sign)
-      : roundAndPack(F80, 64, pa.sign, rest, low, false, quiet);
+    const value = rest === 0n ? fpZero(F80, pa.sign) : roundAndPack(F80, 64, pa.sign, rest, low, false, env);
     return { value, conditions: FSW.C2 };
   }
   const low = Math.min(pa.exponent, pb.exponent);
@@ -315,6 +313,7 @@ function noOperation(cpu: Cpu): number {
 export const x87Procedures: Procedures = {
   ...x87ArithmeticProcedures,
   ...x87EnvironmentProcedures,
+  ...x87MoveProcedures,
   x87_sqrt: unary((a, env) => fpSqrt(F80, a, env)),
   x87_rndint: unary((a, env) => fpRoundToInt(F80, a, env, env.rounding, false)),
   x87_2xm1: unary(exp2MinusOne),

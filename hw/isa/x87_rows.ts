@@ -5,7 +5,10 @@
  * Undocumented encodings that processors carry out (aliases such as DC D0+i, FFREEP, FNENI) are here under the names that
  * disassemblers give them.
  *
- * Room: `hw/isa/`; imports the state layout and types.
+ * Where the SDM calls a condition code undefined, what silicon leaves was taken. One known difference between vendors stays:
+ * FCOMI and its like clear C1, as the SDM says; AMD processors keep it.
+ *
+ * Room: `hw/isa/`; imports the state layout, the names in x87_arith.ts, and types.
  *
  * @module
  */
@@ -13,7 +16,8 @@ import { R, RFLAGS, S } from "../state.ts";
 import type { Builder, Semantic, Width } from "./builder.ts";
 import type { Row, RowFlags } from "./form.ts";
 import { row } from "./form.ts";
-import { ARITHMETIC, type ArithmeticName, type MemoryForm, type StoreForm } from "./x87_arith.ts";
+import { ARITHMETIC, type ArithmeticName, type MemoryForm } from "./x87_arith.ts";
+import type { StoreForm } from "./x87_move.ts";
 
 const X87: RowFlags = { trap: "x87", cpuid: "fpu" };
 const X87_CMOV: RowFlags = { trap: "x87", cpuid: "cmov" };

@@ -50,7 +50,7 @@ export const FCW_INIT = 0x37f;
 /** Bits of the control word that software can change; bit 6 always reads 1. */
 const FCW_WRITABLE = 0x1f3f, FCW_ONES = 0x40;
 /** The 80-bit "real indefinite". */
-export const INDEFINITE = fpDefaultNaN(F80);
+export const INDEFINITE: bigint = fpDefaultNaN(F80);
 
 const MEMORY_16_SHIFT = 1;
 const EXPONENT_SHIFT = 64n;

@@ -34,6 +34,7 @@ import {
   setNull,
   setRealSegment,
 } from "./segments.ts";
+import { TRACE } from "../trace.ts";
 import { afterTransfer } from "./attention.ts";
 import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
@@ -135,6 +136,7 @@ function deliver(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): 
   } else if (kind === "software" || kind === "privilegedSoftware") flags &= ~RFLAGS.RF;
   const hasCode = kind === "fault" && isIn(vector, WITH_ERROR_CODE);
   const code = errorCode < 0 ? 0 : errorCode;
+  if (cpu.trace.wants & (TRACE.exception | TRACE.interrupt)) tell(cpu, vector, kind, hasCode ? code : -1);
 
   if (i32[at + (S.EFER >>> 2)]! & EFER.LMA) deliverLong(cpu, vector, kind, flags, hasCode, code);
   else if (i32[at + (S.CR0 >>> 2)]! & CR0.PE) deliverProtected(cpu, vector, kind, flags, hasCode, code);
@@ -147,6 +149,18 @@ function deliver(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): 
   if (vector === VECTOR.DB && kind !== "software") {
     i32[at + ((S.DR + 7 * 8) >>> 2)]! &= ~0x2000;
     i32[at + (S.DEBUGCTL >>> 2)] = 0;
+  }
+}
+
+/** Tells the listeners that the delivery of an event begins; if it faults, that fault is told next. */
+function tell(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): void {
+  const { trace } = cpu;
+  const base = { cpu: cpu.id, time: cpu.now(), vector, rip: cpu.rip };
+  if (kind === "fault" || kind === "trap") {
+    if (trace.wants & TRACE.exception) trace.emit({ kind: "exception", ...base, errorCode });
+  } else if (trace.wants & TRACE.interrupt) {
+    const source = kind === "external" || kind === "nmi" ? kind : "software";
+    trace.emit({ kind: "interrupt", ...base, source });
   }
 }
 

@@ -47,6 +47,8 @@ export interface Exits {
   jumpDirect(w: CodeWriter): void;
   /** The instruction is done and counted, look at everything afresh; RIP is set. */
   end(w: CodeWriter): void;
+  /** The instruction is done and counted, RIP is set, and privilege or translation may have changed; go on there. */
+  resync(w: CodeWriter): void;
   /** Count this execution and execute the same record again. */
   again(w: CodeWriter): void;
   /** Go on with the next record. */

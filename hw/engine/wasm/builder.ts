@@ -28,6 +28,13 @@ const STORE: Readonly<Record<Width, number>> = {
   64: OP.i64_store,
 };
 
+/** What an imported procedure gives: go on. */
+export const PROCEDURE_DONE = 0;
+/** It did not complete; why stands in S.EXIT. */
+export const PROCEDURE_FAULT = 1;
+/** It completed, and the run loop must look before the next instruction. */
+export const PROCEDURE_END = 2;
+
 /** What set the flags last within this handler. */
 type LastFlags =
   | { readonly kind: "add" | "sub"; readonly w: Width; readonly a: WasmInt; readonly b: WasmInt; readonly r: WasmInt }
@@ -1100,6 +1107,8 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
   call(name: string, ...args: WasmInt[]): void {
     this.#callProcedure(name, args, false);
     this.#last = undefined;
+    this.w.i32Const(PROCEDURE_FAULT);
+    this.w.op(OP.i32_eq);
     this.exits.faultIf(this.w);
   }
   callResult(name: string, ...args: WasmInt[]): WasmInt {
@@ -1107,10 +1116,19 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
     return this.state(S.ARG, 64);
   }
   callEnd(name: string, ...args: WasmInt[]): void {
+    const w = this.w;
     this.#callProcedure(name, args, true);
     this.#last = undefined;
-    this.exits.faultIf(this.w);
-    this.exits.end(this.w);
+    const code = this.newLocal(T.i32);
+    w.localTee(code);
+    w.open(OP.if);
+    w.localGet(code);
+    w.i32Const(PROCEDURE_FAULT);
+    w.op(OP.i32_eq);
+    this.exits.faultIf(w);
+    this.exits.end(w);
+    w.close();
+    this.exits.resync(w);
     this.left = true;
   }
   linear(o: Operand): WasmInt {

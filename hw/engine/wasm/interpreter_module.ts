@@ -18,6 +18,7 @@ import {
   EXIT_FAULT,
   EXIT_LOOKUP,
   EXIT_STOP,
+  FTLB_FETCH,
   REC,
   RECORD_BYTES,
   S,
@@ -47,7 +48,7 @@ export const PSEUDO = {
 } as const;
 
 /** What a called handler returns instead of the next record's address. */
-const CALLED = { fault: 0, jump: 1, end: 2, again: 3 } as const;
+const CALLED = { fault: 0, jump: 1, end: 2, again: 3, resync: 4 } as const;
 
 /** One handler to write: one form, or two fused. */
 export interface InlineHandler {
@@ -84,9 +85,11 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   const loop = w.open(OP.loop);
   const fault = w.open(OP.block);
   const end = w.open(OP.block);
+  const leave = w.open(OP.block);
   const again = w.open(OP.block);
   const jumped = w.open(OP.block);
   const jump = w.open(OP.block);
+  const resync = w.open(OP.block);
   const direct = w.open(OP.block);
   const exits: Exits = {
     inline: true,
@@ -98,6 +101,7 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
     },
     jumpDirect: (c) => c.branch(OP.br, direct),
     end: (c) => c.branch(OP.br, end),
+    resync: (c) => c.branch(OP.br, resync),
     again: (c) => c.branch(OP.br, again),
     next: (c) => {
       pushNext(c);
@@ -124,7 +128,7 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   w.u32(calledType);
   w.u32(0);
   w.localTee(target);
-  w.i32Const(CALLED.again);
+  w.i32Const(CALLED.resync);
   w.op(OP.i32_gt_u);
   w.open(OP.if);
   w.localGet(target);
@@ -136,8 +140,8 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   w.localSet(ip);
   w.localGet(target);
   w.op(OP.br_table);
-  w.u32(3);
-  for (const label of [fault, jump, end, again]) w.u32(w.depth - label);
+  w.u32(4);
+  for (const label of [fault, jump, end, again, resync]) w.u32(w.depth - label);
   // stop
   openHandler();
   storeRip(w, () => pushRecordIp(w));
@@ -215,6 +219,23 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   w.localSet(ip);
   writeDirectCanonicalCheck(w, ip, fault);
   w.branch(OP.br, jumped);
+  w.close(); // resync: count, then a jump in the context that is in force now
+  countLine(w, 1);
+  w.localGet(P.base);
+  w.memory(OP.i32_load, S.CODEMODE);
+  w.i32Const(2);
+  w.op(OP.i32_ne);
+  w.branch(OP.br_if, leave);
+  w.localGet(P.base);
+  w.memory(OP.i32_load, S.TLBCTX);
+  w.localTee(P.ctx);
+  w.i32Const(FTLB_FETCH);
+  w.op(OP.i32_add);
+  w.localSet(FETCH);
+  w.localGet(P.base);
+  w.memory(OP.i64_load, S.RIP);
+  w.localSet(ip);
+  w.branch(OP.br, jumped);
   w.close(); // jump: count
   countLine(w, 1);
   w.close(); // jumped: look the IP up
@@ -272,6 +293,12 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
   w.localSet(P.entry);
   continueIfBudget(w, loop);
   leaveAtRecord(w, EXIT_BUDGET);
+  w.close(); // leave: counted already
+  w.localGet(P.base);
+  w.localGet(P.budget);
+  w.memory(OP.i32_store, S.REMAINING);
+  w.i32Const(EXIT_END);
+  w.op(OP.return);
   w.close(); // end
   storeRemaining(w, 1);
   w.i32Const(EXIT_END);
@@ -332,6 +359,7 @@ export function writeCalled(memoryPages: number, handlers: readonly InlineHandle
         leave(CALLED.jump)(c);
       },
       end: leave(CALLED.end),
+      resync: leave(CALLED.resync),
       again: leave(CALLED.again),
       next: (c) => {
         pushNext(c);

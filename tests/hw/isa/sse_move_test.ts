@@ -5,7 +5,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { S } from "../../../hw/state.ts";
+import { S, SEG } from "../../../hw/state.ts";
 import {
   DATA,
   type EngineKind,
@@ -104,6 +104,18 @@ describe("masked stores", () => {
   it("MASKMOVDQU stores the bytes whose mask bit 7 is set", () => {
     const after = run("660FF7CA", { xmm: [ZERO, A, "80007fff" + "00".repeat(11) + "80"] });
     assertEquals(after.memory, "00a1a203" + MEMORY.slice(8, 30) + "0f" + MEMORY.slice(32));
+  });
+  it("a segment override moves the target", () => {
+    for (const engine of ENGINES) {
+      const { cpu } = machines[engine];
+      cpu.set64(S.SEGBASE + SEG.FS * 8, 0x10n);
+      const after = machines[engine].run(
+        "64660FF7CA",
+        vectorState({ xmm: [ZERO, A, "80".repeat(16)], memory: MEMORY }),
+      );
+      cpu.set64(S.SEGBASE + SEG.FS * 8, 0n);
+      assertEquals(after.memory, MEMORY.slice(0, 32) + A + MEMORY.slice(64), engine);
+    }
   });
   it("MASKMOVQ looks at eight bytes", () => {
     const after = run("0FF7CA", { mm: [0n, 0x1716_1514_1312_1110n, 0x8000_0000_0000_ff00n] });

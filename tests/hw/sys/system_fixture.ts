@@ -176,7 +176,8 @@ export class SystemFixture {
   /** Puts code at an address. */
   place(at: number, hex: string): this {
     const bytes = hex.replace(/\s+/g, "").match(/../g) ?? [];
-    bytes.forEach((byte, i) => this.view.setUint8(at + i, parseInt(byte, 16)));
+    // Through the bus, which tells whoever has decoded these bytes.
+    this.machine.bus.writeRam(at, Uint8Array.from(bytes, (byte) => parseInt(byte, 16)));
     return this;
   }
 
