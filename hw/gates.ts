@@ -27,7 +27,7 @@
  * @module
  */
 import { type Cpu, FAULT, type Procedures, VECTOR } from "./cpu.ts";
-import type { Gva } from "./address.ts";
+import type { Gva, Hpa } from "./address.ts";
 import { GateIds } from "./gate_ids.ts";
 import { EXIT_END, EXIT_FAULT, EXIT_RETRY, R, S } from "./state.ts";
 
@@ -131,6 +131,18 @@ export class GateTable {
   drop(id: bigint): boolean {
     const found = this.#find(Number(id & 0xffff_ffffn), Number(id >> 32n));
     return found !== undefined && this.#continuations.delete(keyOf(found.idLow, found.idHigh));
+  }
+
+  /**
+   * Forgets every continuation of the address space with this root, as when it is gone and its table pages may become another's.
+   *
+   * @param root Physical address, as in CR3.
+   */
+  dropAddressSpace(root: Hpa): void {
+    const low = (root & ~0xfff) | 0, high = Math.floor(root / 0x1_0000_0000);
+    for (const [key, c] of this.#continuations) {
+      if (c.rootLow === low && c.rootHigh === high) this.#continuations.delete(key);
+    }
   }
 
   /**

@@ -199,8 +199,9 @@ export class Scheduler {
     const cut = Math.min(this.#clock.next, untilTick);
     const usedAtCut = cut === Infinity ? Infinity : this.#usedAt(cut);
     if (!runner.runnable || this.#used >= this.#quantum) {
-      // Halted: the slice goes on to the next event in it, which may wake this processor.
-      if (usedAtCut < this.#quantum) this.#used = Math.max(this.#used, usedAtCut);
+      // Halted: the slice goes on to the next event in it, which may wake this processor. The last one ends the round.
+      if (this.#order.length === 1) this.#endRound(this.#used);
+      else if (usedAtCut < this.#quantum) this.#used = Math.max(this.#used, usedAtCut);
       else this.#endSlice();
       return;
     }
@@ -226,10 +227,14 @@ export class Scheduler {
 
   #endSlice(): void {
     this.#used = 0;
-    if (++this.#position < this.#order.length) return;
-    this.#start += this.#quantum;
+    if (++this.#position === this.#order.length) this.#endRound(this.#quantum);
+  }
+
+  #endRound(ticks: number): void {
+    this.#start += ticks;
     this.#order = [];
     this.#position = 0;
+    this.#used = 0;
   }
 
   #attract(cpu: Cpu): void {

@@ -50,7 +50,7 @@ export const mmxRows: readonly Row[] = [
     b.writeX(dst!, b.readX(src!));
   }),
   mmx("MOVNTQ", ["NP 0F E7 /r:mem Mq:w Pq"], "sse", (b, [dst, src]) => b.writeX(dst!, b.readX(src!))),
-  mmx("MASKMOVQ", ["NP 0F F7 /r:reg Xb:none Pq Nq"], "sse", (b, [_, src, mask], f) => {
+  mmx("MASKMOVQ", ["NP 0F F7 /r:reg Xq:none Pq Nq"], "sse", (b, [_, src, mask], f) => {
     maskedStore(b, b.readX(src!), b.readX(mask!), 8, f.aw);
   }),
   mmx("PMOVMSKB", ["NP 0F D7 /r:reg Gd:w Nq"], "sse", (b, [dst, src]) => {

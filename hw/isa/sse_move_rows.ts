@@ -94,7 +94,7 @@ const moveInteger: Semantic = (b, [dst, src]) => {
 
 /**
  * Stores the bytes of `value` whose mask byte has its top bit set at DS:rDI (segment override applied). Every selected
- * byte is probed before the first is stored; a byte that is not selected is never touched. The row names an operand `Xb:none`, which is
+ * byte is probed before the first is stored; a byte that is not selected is never touched. The row names an operand `X`, which is
  * nowhere read, so that the form has a segment.
  */
 export function maskedStore<I, C, X>(
@@ -173,7 +173,7 @@ export const sseMoveRows: readonly Row[] = [
   row("MOVNTDQA", ["66 0F 38 2A /r:mem Vdq:w Mdq"], sse("sse4_1"), (b, [dst, src]) => {
     b.writeX(dst!, b.readX(src!, true));
   }),
-  row("MASKMOVDQU", ["66 0F F7 /r:reg Xb:none Vdq Udq"], sse("sse2"), (b, [_, src, mask], f) => {
+  row("MASKMOVDQU", ["66 0F F7 /r:reg Xdq:none Vdq Udq"], sse("sse2"), (b, [_, src, mask], f) => {
     maskedStore(b, b.readX(src!), b.readX(mask!), 16, f.aw);
   }),
 

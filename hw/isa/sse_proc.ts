@@ -155,9 +155,9 @@ function compareFlags(fmt: FpFormat, quiet: boolean): Operation {
 /** Signed integers of `bits` bits to floats: `lanes` lanes. */
 function fromIntegers(bits: 32 | 64, fmt: FpFormat, lanes: number): Operation {
   return (x, env) => {
-    // The results may be wider than the sources: all of these are read first.
-    const values = Array.from({ length: lanes }, (_, n) => BigInt.asIntN(bits, x.b(bits, n)));
-    values.forEach((value, n) => x.set(bitsOf(fmt), n, fpFromInt(fmt, value, env)));
+    for (let n = 0; n < lanes; n++) {
+      x.set(bitsOf(fmt), n, fpFromInt(fmt, BigInt.asIntN(bits, x.b(bits, n)), env));
+    }
   };
 }
 

@@ -56,7 +56,7 @@ export function* exit1(k: Kernel, cpu: GateCpu, end: ProcessEnd): Exec<void> {
   if (proc !== undefined) {
     k.curproc = undefined;
     yield* cpu.loadCr3(BigInt(k.pmap.pml4));
-    vmspaceRelease(k, proc.pmap, proc.pages);
+    vmspaceRelease(k, cpu, proc.pmap, proc.pages);
   }
   k.ends.push(end);
   yield* startNextProgram(k, cpu);
@@ -96,12 +96,14 @@ function* execve(k: Kernel, cpu: GateCpu, program: Program, index: number): Exec
     return undefined;
   } catch (error) {
     if (!(error instanceof OutOfPages)) throw error;
-    if (pmap !== undefined) vmspaceRelease(k, pmap, pages);
+    if (pmap !== undefined) vmspaceRelease(k, cpu, pmap, pages);
     return "there is not enough memory for it";
   }
 }
 
-function vmspaceRelease(k: Kernel, pmap: Pmap, pages: Hpa[]): void {
+/** Frees an address space. No processor has it active; what TypeScript ran in it must not go on in whatever gets its pages next. */
+function vmspaceRelease(k: Kernel, cpu: GateCpu, pmap: Pmap, pages: Hpa[]): void {
+  cpu.gates.dropAddressSpace(pmap.pml4);
   for (const page of pages.splice(0)) k.pages.release(page);
   pmapRelease(k.pages, pmap);
 }

@@ -228,7 +228,6 @@ for (const engine of ENGINES) {
     });
 
     it("what a body throws stops the machine and nothing else", () => {
-      // deno-lint-ignore require-yield
       function* body(): Generator<undefined, void, void> {
         throw new RangeError("a bug in the kernel");
       }

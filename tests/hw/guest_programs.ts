@@ -58,3 +58,16 @@ export const ECHO = flatImage(hex(`
 
 /** lidt of an empty table, then int3: a triple fault. */
 export const TRIPLE_FAULT = flatImage(hex("0f011d00500000 cc"));
+
+/**
+ * Sets up the 8259 (vectors 20H …, IRQ 0 and 4 unmasked), the 8254 at 1000 Hz and received-data interrupts of COM1, then halts for
+ * good with interrupts on. IRQ 0 counts at 3000H and stops the timer at ten; IRQ 4 echoes a byte.
+ */
+export const INTERRUPTS = flatImage(hex(`
+  bc00000900 b88d001000 bf00210000 e85b000000 b8a9001000 bf20210000 e84c000000
+  66c705f01f0000ff07 c705f21f000000200000 0f011df01f0000
+  b011e620 b020e621 b004e621 b001e621 b0eee621 b034e643 b0a9e640 b004e640
+  66baf903 b001 ee 66bafc03 b008 ee fb f4 ebfd
+  89c3 81e3ffff0000 81cb00001000 891f 250000ffff 0d008e0000 894704 c3
+  ff0500300000 b020e620 833d003000000a 7508 b010e643 b030e643 cf
+  66baf803 ec ee b020e620 3c71 cf`));

@@ -4,7 +4,7 @@ import { loadMultiboot } from "../../hw/boot/multiboot.ts";
 import { MemoryDisk } from "../../hw/dev/virtio_blk.ts";
 import { ENGINES, Machine, type MachineOptions } from "../../hw/machine.ts";
 import { RAM_BASE, S } from "../../hw/state.ts";
-import { ECHO, flatImage, HELLO, hex, SMP, TIMER, TRIPLE_FAULT } from "./guest_programs.ts";
+import { ECHO, flatImage, HELLO, hex, INTERRUPTS, SMP, TIMER, TRIPLE_FAULT } from "./guest_programs.ts";
 
 const MEMORY = 2 << 20;
 
@@ -52,6 +52,16 @@ for (const engine of ENGINES) {
     it("reports a triple fault", () => {
       const { machine } = boot(TRIPLE_FAULT, { engine });
       assertEquals(machine.run({ steps: 1000 }), { reason: "shutdown", cpu: 0 });
+    });
+    it("takes timer and serial interrupts through the 8259, and waits for input", () => {
+      const { machine, output } = boot(INTERRUPTS, { engine });
+      assertEquals(machine.run({ steps: 10_000 }).reason, "idle");
+      assertEquals(machine.bus.read(0x3000, 4), 10);
+      // Ten periods of 1193 clocks of 1.193182 MHz, and a few instructions.
+      assert(machine.now > 9_998_400 && machine.now < 9_999_500, `${machine.now}`);
+      machine.serialInput(new TextEncoder().encode("hello"));
+      assertEquals(machine.run({ steps: 10_000 }).reason, "idle");
+      assertEquals(output(), "hello");
     });
     it("is idle when halted for good", () => {
       const { machine } = boot(flatImage(hex("fa f4 ebfd")), { engine });
@@ -127,6 +137,22 @@ describe("snapshots", () => {
     b.restore(snapshot);
     assertEquals(b.hash(), a.hash());
     assertEquals([b.run({ steps: 1000 }), b.hash()], [a.run({ steps: 1000 }), a.hash()]);
+  });
+});
+
+describe("tracing", () => {
+  it("tells of ports, device memory, and what happens to processors", () => {
+    const { machine } = boot(SMP, { cpus: 4, seed: 5 });
+    const seen: string[] = [];
+    machine.trace.on(["mmio", "port", "machine"], (event) => {
+      if (event.kind === "machine") seen.push(`${event.what} ${event.cpu}`);
+      else if (event.kind === "port") seen.push(`out ${event.port.toString(16)} ${event.value}`);
+      else seen.push(`write ${event.physical.toString(16)} ${event.value.toString(16)}`);
+    });
+    machine.run({ steps: 200_000 });
+    assertEquals(seen.slice(0, 3), ["write fee000f0 1ff", "write fee00300 c4500", "write fee00300 c4608"]);
+    assertEquals(seen.slice(3, -2).toSorted(), ["init 1", "init 2", "init 3", "sipi 1", "sipi 2", "sipi 3"]);
+    assertEquals(seen.slice(-2), ["out f4 3000", "debug exit 0"]);
   });
 });
 

@@ -384,7 +384,9 @@ function sameSegment(d: Decoded, i: Instruction): boolean {
 }
 
 function stringDifference(d: Decoded, o: Operand, i: Instruction, kind: number): string | undefined {
-  const isSource = kind >= OpKind.MemorySegSI && kind <= OpKind.MemorySegRSI;
+  // MASKMOVQ and MASKMOVDQU have DS:rDI with an override, which our `X` stands for there.
+  const last = d.form.row.mnemonic.startsWith("MASKMOV") ? OpKind.MemorySegRDI : OpKind.MemorySegRSI;
+  const isSource = kind >= OpKind.MemorySegSI && kind <= last;
   const isDestination = kind >= OpKind.MemoryESDI && kind <= OpKind.MemoryESRDI;
   if (o.fixed === 6 ? !isSource : !isDestination) return "string operand";
   if (o.fixed === 6 && !sameSegment(d, i)) return "string segment";

@@ -66,10 +66,10 @@ describe("CR0", () => {
 
   it("TS makes x87 #NM and EM makes SSE #UD", () => {
     const f = new SystemFixture();
-    f.cpu.setGpr(0, BigInt(f.cpu.get32(S.CR0) | CR0.TS));
+    f.cpu.setGpr(0, BigInt(f.cpu.get32(S.CR0) + CR0.TS));
     assertEquals(f.run("0f22c0 d9e8", 3).caught, 7);
     const g = new SystemFixture();
-    g.cpu.setGpr(0, BigInt(g.cpu.get32(S.CR0) | CR0.EM));
+    g.cpu.setGpr(0, BigInt(g.cpu.get32(S.CR0) + CR0.EM));
     assertEquals(g.run("0f22c0 0f57c0", 3).caught, 6);
   });
 

@@ -54,7 +54,7 @@ describe("MOV to a data segment", () => {
         const f = new SystemFixture("protected", engine);
         f.descriptor(SEL.GATE, 0, limit, access, 0x4);
         f.cpu.setGpr(0, BigInt(SEL.GATE));
-        return f.run(`8ed8 ${code}`, 2).caught;
+        return f.run(`8ed8 ${code} 90`, 3).caught;
       };
       assertEquals(make(0xfff, 0x92, "a0ff0f0000"), -1); // the last byte
       assertEquals(make(0xfff, 0x92, "a1fd0f0000"), 13); // one beyond
