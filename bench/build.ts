@@ -79,7 +79,11 @@ export async function isUpToDate(): Promise<boolean> {
 }
 
 async function tool(command: string, ...args: string[]): Promise<string> {
-  const { success, stdout, stderr } = await new Deno.Command(command, { args, cwd: BENCH, env: { LC_ALL: "C" } })
+  const { success, stdout, stderr } = await new Deno.Command(command, {
+    args,
+    cwd: BENCH,
+    env: { LC_ALL: "C" },
+  })
     .output();
   if (!success) throw new Error(`Cannot build the bench image:\n${new TextDecoder().decode(stderr)}`);
   return new TextDecoder().decode(stdout);

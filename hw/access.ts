@@ -12,19 +12,17 @@
  *
  * @module
  */
+import { type AccessOptions, pagingFeatures, storeFor } from "./access_options.ts";
 import type { Bus, CodeWatch } from "./bus.ts";
 import { type Cpu, FAULT, VECTOR } from "./cpu.ts";
-import type { CpuModel } from "./cpuid.ts";
 import * as paging from "./paging.ts";
 import { isCanonical, type PagingFeatures } from "./paging.ts";
 import { Sanitizer } from "./sanitizer.ts";
 import * as state from "./state.ts";
-import { Tlb, type TlbChoice } from "./tlb.ts";
+import { PhysicalBytes } from "./physical.ts";
+import { Tlb } from "./tlb.ts";
 import * as tlbFast from "./tlb_fast.ts";
-import { alignmentChecked, dataBreakpoints, fastContextAddress } from "./tlb_fast.ts";
-import { GEOMETRIES, GeometryStore, type TlbGeometry } from "./tlb_geometry.ts";
-import type { TlbStore } from "./tlb_rules.ts";
-import { StickyStore } from "./tlb_sticky.ts";
+import { FTLB_HELD, alignmentChecked, dataBreakpoints, fastContextAddress } from "./tlb_fast.ts";
 import { Translator } from "./translate.ts";
 
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
@@ -40,9 +38,7 @@ const {
   FTLB_READ,
   FTLB_WRITE,
   PAGE_CODE,
-  PAGE_FLAGS_BASE,
   PAGE_RAM,
-  PAGE_ROM,
   PAGE_WATCH,
   RAM_BASE,
   RFLAGS,
@@ -63,23 +59,6 @@ export const HOW = {
 
 const IMPLICIT = HOW.IMPLICIT, STACK = HOW.STACK;
 
-/** What the machine's builder decides about translation. */
-export interface AccessOptions {
-  /** Default: `fast`. With a sanitizer, `fast` is `sticky`: there must be something that can be stale. */
-  readonly tlb?: TlbChoice;
-  /** With `geometry`: sizes, or a name of {@link GEOMETRIES}; default: the CPU model's. */
-  readonly geometry?: TlbGeometry | string;
-  /** Compare each use of a cached translation with the tables; `true` makes one of its own. */
-  readonly sanitizer?: boolean | Sanitizer;
-  /** Default: what the CPU model says. */
-  readonly features?: PagingFeatures;
-}
-
-/** What a CPU model says about paging. */
-export function pagingFeatures(model: CpuModel): PagingFeatures {
-  return { maxPhysicalBits: model.maxPhysicalBits, gigabytePages: model.features.has("pdpe1gb") };
-}
-
 const TWO32 = 0x1_0000_0000;
 /** Access rights of a segment: unusable, present, code or data; see `AR` in sys/mode.ts. */
 const AR_UNUSABLE = 0x1_0000, AR_PRESENT = 0x80, AR_S = 0x10, AR_DB = 0x4000;
@@ -90,10 +69,15 @@ export class Access {
   high = 0;
   /** Linear address that {@link segment} computed. */
   linLow = 0;
+  /** Upper half of {@link linLow}. */
   linHigh = 0;
+  /** What translations are kept. */
   readonly tlb: Tlb;
+  /** What an access goes through when the fast TLB does not serve it. */
   readonly translator: Translator;
+  /** Compares uses of cached translations with the tables, if the builder asked for it. */
   readonly sanitizer: Sanitizer | undefined;
+  /** What the CPU model says about paging. */
   readonly features: PagingFeatures;
   /** Told of each explicit or implicit data access that is going to happen while DR7 enables data breakpoints (sys/debug.ts). */
   onDataAccess: ((linLow: number, linHigh: number, bytes: number, write: boolean) => void) | undefined;
@@ -105,6 +89,7 @@ export class Access {
   readonly #i32: Int32Array;
   readonly #u32: Uint32Array;
   readonly #view: DataView;
+  readonly #physical: PhysicalBytes;
   /** Whether data translations may enter the fast TLB. */
   readonly #bypass: boolean;
   /** Host address of the first context whose data tables stay empty. */
@@ -137,6 +122,7 @@ export class Access {
     this.#view = new DataView(memory.buffer);
     this.features = options.features ?? pagingFeatures(cpu.model);
     this.sanitizer = options.sanitizer === true ? new Sanitizer() : options.sanitizer || undefined;
+    this.#physical = new PhysicalBytes(cpu, this.sanitizer);
     const store = storeFor(cpu, options, this.sanitizer !== undefined);
     this.tlb = new Tlb(cpu, store);
     this.sanitizer?.attach(cpu, this.features);
@@ -218,11 +204,11 @@ export class Access {
     const context = how & IMPLICIT ? this.#implicitContext() : i32[(this.#base + S.TLBCTX) >>> 2]!;
     const e = (context + FTLB_WRITE + ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
     if (i32[e] === ((linLow + size - 1) & ~0xfff) && i32[e + 1] === (linHigh | 0)) {
-      this.#putValue((i32[e + 2]! + linLow) >>> 0, size, valueLow, valueHigh);
+      this.#physical.putValue((i32[e + 2]! + linLow) >>> 0, size, valueLow, valueHigh);
       return;
     }
     const spill = this.#base + S.SPILL;
-    this.#putValue(spill, size, valueLow, valueHigh);
+    this.#physical.putValue(spill, size, valueLow, valueHigh);
     if (this.#store(linLow, linHigh, spill, size, how) !== EXIT_NONE) throw FAULT;
   }
 
@@ -253,8 +239,8 @@ export class Access {
     }
     if (!this.#locate(linLow, linHigh, bytes, false, how) || this.#mustStep(bytes)) throw FAULT;
     const first = this.#split || bytes;
-    this.#get(this.#at, hostDest, first);
-    if (first !== bytes) this.#get(this.#at2, hostDest + first, bytes - first);
+    this.#physical.get(this.#at, hostDest, first);
+    if (first !== bytes) this.#physical.get(this.#at2, hostDest + first, bytes - first);
   }
 
   /**
@@ -340,16 +326,18 @@ export class Access {
   rmwSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
     if (!this.#locate(linLow, linHigh, bytes, true, seg === SEG.SS ? STACK : 0)) return 0;
     if (this.#split === 0) {
-      const flags = this.#flags(this.#at);
-      if (flags === PAGE_RAM || (flags === (PAGE_RAM | PAGE_CODE) && !this.#hitsCode(this.#at, bytes))) {
+      const flags = this.#physical.flags(this.#at);
+      if (
+        flags === PAGE_RAM || (flags === (PAGE_RAM | PAGE_CODE) && !this.#physical.hitsCode(this.#at, bytes))
+      ) {
         this.sanitizer?.stored(this.#cpu, this.#at, bytes);
         return RAM_BASE + this.#at;
       }
     }
     if (this.#mustStepToWrite(bytes)) return 0;
     const spill = this.#base + S.SPILL, first = this.#split || bytes;
-    this.#get(this.#at, spill, first);
-    if (first !== bytes) this.#get(this.#at2, spill + first, bytes - first);
+    this.#physical.get(this.#at, spill, first);
+    if (first !== bytes) this.#physical.get(this.#at2, spill + first, bytes - first);
     this.#i32[(this.#base + S.SPILLSIZE) >>> 2] = bytes;
     this.#cpu.set64Halves(S.SPILLADDR, linLow, linHigh);
     this.#spillAt = this.#at;
@@ -365,8 +353,8 @@ export class Access {
     if (bytes === 0) return;
     this.#i32[at] = 0;
     const spill = this.#base + S.SPILL, first = this.#spillSplit || bytes;
-    this.#put(this.#spillAt, spill, first);
-    if (first !== bytes) this.#put(this.#spillAt2, spill + first, bytes - first);
+    this.#physical.put(this.#spillAt, spill, first);
+    if (first !== bytes) this.#physical.put(this.#spillAt2, spill + first, bytes - first);
   }
 
   /** Segment check outside 64-bit mode (in it: always EXIT_NONE). EXIT_FAULT: #GP(0), or #SS(0) for SS, is recorded. */
@@ -430,6 +418,15 @@ export class Access {
 
   /** Translates an access, both pages of one that crosses; false with the fault recorded. Fills the fast TLB. */
   #locate(linLow: number, linHigh: number, bytes: number, write: boolean, how: number): boolean {
+    // What the fast TLB holds is used here too, so that a translation lasts as long whichever way an engine takes.
+    const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
+    const e = (context + (write ? FTLB_WRITE : FTLB_READ) +
+      ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    if ((this.#i32[e]! & ~FTLB_HELD) === ((linLow + bytes - 1) & ~0xfff) && this.#i32[e + 1] === (linHigh | 0)) {
+      this.#at = ((this.#i32[e + 2]! + linLow) >>> 0) - RAM_BASE;
+      this.#split = 0;
+      return true;
+    }
     if (!this.#canonical(linLow, linHigh | 0, bytes, how)) return false;
     const i32 = this.#i32, s = this.#base;
     let access = write ? ACCESS.WRITE : ACCESS.READ;
@@ -479,14 +476,14 @@ export class Access {
     const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
     if (context >= this.#checkedFrom) return;
     const translator = this.translator, { page, shift, global } = translator;
-    const flags = this.#flags(page);
+    const flags = this.#physical.flags(page);
     if ((flags & (PAGE_RAM | PAGE_WATCH)) !== PAGE_RAM) return;
     const value = (RAM_BASE + page - (linLow & ~0xfff)) | 0;
     const { fast } = this.tlb;
     this.#cpu.counters.fastFills++;
     fast.fill(context, FTLB_READ, linLow, linHigh, value, shift, global);
-    if (flags === PAGE_RAM && (access & ACCESS.WRITE || translator.grantsWrite(access))) {
-      fast.fill(context, FTLB_WRITE, linLow, linHigh, value, shift, global);
+    if ((flags & ~PAGE_CODE) === PAGE_RAM && (access & ACCESS.WRITE || translator.grantsWrite(access))) {
+      fast.fill(context, FTLB_WRITE, linLow, linHigh, value, shift, global, flags !== PAGE_RAM);
     }
   }
 
@@ -512,34 +509,20 @@ export class Access {
     return good;
   }
 
-  #flags(physical: number): number {
-    return physical < TWO32 ? this.#u8[PAGE_FLAGS_BASE + (physical >>> 12)]! : 0;
-  }
-
-  #hitsCode(physical: number, bytes: number): boolean {
-    const code = this.#bus.code;
-    return code !== null && code.overlaps(physical, bytes);
-  }
-
   /** True, with EXIT_RETRY set, when a read of the located bytes would reach a device and may not now. */
   #mustStep(bytes: number): boolean {
-    let plain = (this.#flags(this.#at) & PAGE_RAM) !== 0;
-    if (this.#split !== 0 && this.#split < bytes) plain &&= (this.#flags(this.#at2) & PAGE_RAM) !== 0;
+    let plain = (this.#physical.flags(this.#at) & PAGE_RAM) !== 0;
+    if (this.#split !== 0 && this.#split < bytes) {
+      plain &&= (this.#physical.flags(this.#at2) & PAGE_RAM) !== 0;
+    }
     return !plain && this.#retry();
   }
 
   #mustStepToWrite(bytes: number): boolean {
     const first = this.#split || bytes;
-    let defer = this.#defersWrite(this.#at, first);
-    if (first !== bytes) defer ||= this.#defersWrite(this.#at2, bytes - first);
+    let defer = this.#physical.defersWrite(this.#at, first);
+    if (first !== bytes) defer ||= this.#physical.defersWrite(this.#at2, bytes - first);
     return defer && this.#retry();
-  }
-
-  /** Whether a store to these bytes of one page may only happen in a stepped instruction. */
-  #defersWrite(physical: number, bytes: number): boolean {
-    const flags = this.#flags(physical);
-    if (!(flags & PAGE_RAM)) return true;
-    return (flags & (PAGE_CODE | PAGE_ROM)) === PAGE_CODE && this.#hitsCode(physical, bytes);
   }
 
   #retry(): boolean {
@@ -550,11 +533,11 @@ export class Access {
 
   #loadable(linLow: number, linHigh: number, bytes: number, how: number): number {
     if (!this.#locate(linLow, linHigh, bytes, false, how)) return 0;
-    if (this.#split === 0 && this.#flags(this.#at) & PAGE_RAM) return RAM_BASE + this.#at;
+    if (this.#split === 0 && this.#physical.flags(this.#at) & PAGE_RAM) return RAM_BASE + this.#at;
     if (this.#mustStep(bytes)) return 0;
     const spill = this.#base + S.SPILL, first = this.#split || bytes;
-    this.#get(this.#at, spill, first);
-    if (first !== bytes) this.#get(this.#at2, spill + first, bytes - first);
+    this.#physical.get(this.#at, spill, first);
+    if (first !== bytes) this.#physical.get(this.#at2, spill + first, bytes - first);
     return spill;
   }
 
@@ -577,80 +560,9 @@ export class Access {
     if (this.#mustStepToWrite(bytes)) return EXIT_RETRY;
     const first = this.#split || bytes;
     const at2 = this.#at2;
-    this.#put(this.#at, hostSource, first);
-    if (first !== bytes) this.#put(at2, hostSource + first, bytes - first);
+    this.#physical.put(this.#at, hostSource, first);
+    if (first !== bytes) this.#physical.put(at2, hostSource + first, bytes - first);
     return EXIT_NONE;
-  }
-
-  // ---- physical bytes of one page
-
-  /** Copies bytes of one page to a host address; a device is read in pieces of at most 4 bytes. */
-  #get(physical: number, hostDest: number, bytes: number): void {
-    if (this.#flags(physical) & PAGE_RAM) {
-      this.#copy(hostDest, RAM_BASE + physical, bytes);
-      return;
-    }
-    for (let done = 0; done < bytes;) {
-      const left = bytes - done;
-      const size = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-      const value = this.#bus.read(physical + done, size);
-      if (size === 4) this.#view.setUint32(hostDest + done, value, true);
-      else if (size === 2) this.#view.setUint16(hostDest + done, value, true);
-      else this.#u8[hostDest + done] = value;
-      done += size;
-    }
-  }
-
-  /** Copies bytes from a host address to one page; honours ROM, decoded code and watched pages. */
-  #put(physical: number, hostSource: number, bytes: number): void {
-    this.sanitizer?.stored(this.#cpu, physical, bytes);
-    const flags = this.#flags(physical);
-    if (flags & PAGE_RAM) {
-      if (flags & PAGE_ROM) return;
-      this.#copy(RAM_BASE + physical, hostSource, bytes);
-      if (flags !== PAGE_RAM) this.#bus.afterStore(physical, bytes);
-      return;
-    }
-    for (let done = 0; done < bytes;) {
-      const left = bytes - done;
-      const size = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-      const value = size === 4
-        ? this.#view.getUint32(hostSource + done, true)
-        : size === 2
-        ? this.#view.getUint16(hostSource + done, true)
-        : this.#u8[hostSource + done]!;
-      this.#bus.write(physical + done, size, value);
-      done += size;
-    }
-  }
-
-  #copy(to: number, from: number, bytes: number): void {
-    const u8 = this.#u8;
-    if (bytes > 16) u8.copyWithin(to, from, from + bytes);
-    else for (let i = 0; i < bytes; i++) u8[to + i] = u8[from + i]!;
-  }
-
-  #putValue(host: number, size: 1 | 2 | 4 | 8, low: number, high: number): void {
-    switch (size) {
-      case 1:
-        this.#u8[host] = low;
-        break;
-      case 2:
-        this.#view.setUint16(host, low, true);
-        break;
-      case 4:
-        if ((host & 3) === 0) this.#i32[host >>> 2] = low;
-        else this.#view.setInt32(host, low, true);
-        break;
-      default:
-        if ((host & 3) === 0) {
-          this.#i32[host >>> 2] = low;
-          this.#i32[(host >>> 2) + 1] = high;
-        } else {
-          this.#view.setInt32(host, low, true);
-          this.#view.setInt32(host + 4, high, true);
-        }
-    }
   }
 }
 
@@ -658,20 +570,4 @@ export class Access {
 function alignmentOf(bytes: number): number {
   if (bytes === 2 || bytes === 4 || bytes === 8 || bytes === 16) return bytes;
   return bytes === 10 ? 8 : bytes === 6 ? 4 : 1;
-}
-
-/** The modelled TLB of the options. */
-function storeFor(cpu: Cpu, options: AccessOptions, sanitized: boolean): TlbStore | undefined {
-  const choice = options.tlb ?? "fast";
-  if (choice === "geometry") {
-    const wanted = options.geometry ?? cpu.model.name;
-    const geometry = typeof wanted === "string" ? GEOMETRIES[wanted] : wanted;
-    if (geometry === undefined) {
-      throw new RangeError(
-        `No TLB geometry is known for "${wanted}": choose one of ${Object.keys(GEOMETRIES).join(", ")}`,
-      );
-    }
-    return new GeometryStore(cpu, geometry);
-  }
-  return choice === "sticky" || sanitized ? new StickyStore() : undefined;
 }

@@ -8,14 +8,12 @@
  * @module
  */
 
-declare const kind: unique symbol;
-
 /** A linear (virtual) address, 64 bits, canonical or not. SDM vol. 3A, "Linear Address Space". */
-export type Gva = bigint & { readonly [kind]: "gva" };
+export type Gva = bigint & { readonly addressKind: "gva" };
 /** A guest-physical address: what a guest's own paging produces. Outside VMX non-root operation it equals an {@link Hpa}. */
-export type Gpa = number & { readonly [kind]: "gpa" };
+export type Gpa = number & { readonly addressKind: "gpa" };
 /** A host-physical address: what the machine's physical memory map is indexed by. */
-export type Hpa = number & { readonly [kind]: "hpa" };
+export type Hpa = number & { readonly addressKind: "hpa" };
 
 /** Brands `value` as a linear address, reduced to 64 bits. */
 export function gva(value: bigint | number): Gva {

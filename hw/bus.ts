@@ -58,9 +58,17 @@ interface Region {
 export class Bus {
   /** The memory behind it. */
   readonly memory: MachineMemory;
-  /** Local APIC of the processor that is running; the scheduler sets it before each slice. */
+  /**
+   * Local APIC of the processor that is running; the scheduler sets it before each slice.
+   *
+   * @internal
+   */
   apic: ApicPage | null = null;
-  /** The code cache, if the engine has one. */
+  /**
+   * The code cache, if the engine has one.
+   *
+   * @internal
+   */
   code: CodeWatch | null = null;
   /** Called after any store to a page flagged PAGE_WATCH, with the bytes already in RAM. */
   watchStore: ((physical: number, bytes: number) => void) | null = null;

@@ -63,14 +63,23 @@ export interface CpuParts {
 
 /** One processor. */
 export class Cpu {
+  /** Number of the processor, 0 for the bootstrap processor; its local APIC id. */
   readonly id: number;
   /** Host address of the processor's block. */
   readonly base: number;
+  /** The one linear memory. */
   readonly memory: MachineMemory;
+  /** Physical memory map and ports. */
   readonly bus: Bus;
+  /** What the processor is: features, sizes, names. */
   readonly model: CpuModel;
-  /** Set by the machine's builder, once, before the first instruction. */
+  /**
+   * Set by the machine's builder, once, before the first instruction.
+   *
+   * @internal
+   */
   access!: Access;
+  /** @internal */
   apic!: LocalApic;
   /** The machine's gates (DESIGN 2.5); undefined on a machine without them. */
   gates: GateTable | undefined = undefined;
@@ -83,6 +92,7 @@ export class Cpu {
   /** Current time in instructions, exact inside a procedure; set by the machine. */
   now: () => number = () => 0;
 
+  /** Made by the machine's builder. */
   constructor(parts: CpuParts) {
     this.id = parts.id;
     this.memory = parts.memory;
@@ -97,6 +107,7 @@ export class Cpu {
   get32(offset: number): number {
     return this.memory.u32[(this.base + offset) >>> 2]!;
   }
+  /** Sets a 32-bit field. */
   set32(offset: number, value: number): void {
     this.memory.i32[(this.base + offset) >>> 2] = value;
   }
@@ -104,6 +115,7 @@ export class Cpu {
   get64(offset: number): bigint {
     return this.memory.u64[(this.base + offset) >>> 3]!;
   }
+  /** Sets a 64-bit field. */
   set64(offset: number, value: bigint): void {
     this.memory.u64[(this.base + offset) >>> 3] = value;
   }
@@ -117,9 +129,11 @@ export class Cpu {
   gpr(n: number): bigint {
     return this.get64(S.GPR + n * 8);
   }
+  /** Sets a general-purpose register. */
   setGpr(n: number, value: bigint): void {
     this.set64(S.GPR + n * 8, BigInt.asUintN(64, value));
   }
+  /** RIP of the instruction to execute next. */
   get rip(): bigint {
     return this.get64(S.RIP);
   }
@@ -130,18 +144,23 @@ export class Cpu {
   get rflags(): number {
     return loadRflags(this.memory.i32, this.base);
   }
+  /** Current privilege level. */
   get cpl(): number {
     return this.get32(S.CPL);
   }
+  /** Base of a segment register (see `SEG`). */
   segBase(seg: number): bigint {
     return this.get64(S.SEGBASE + seg * 8);
   }
+  /** Selector of a segment register. */
   segSel(seg: number): number {
     return this.get32(S.SEGSEL + seg * 4);
   }
+  /** Limit of a segment register in bytes, granularity applied. */
   segLimit(seg: number): number {
     return this.get32(S.SEGLIMIT + seg * 4);
   }
+  /** Access rights of a segment register, in the VMCS format. */
   segAr(seg: number): number {
     return this.get32(S.SEGAR + seg * 4);
   }
@@ -160,9 +179,11 @@ export class Cpu {
   argLow(i: number): number {
     return this.memory.u32[(this.base + S.ARG + i * 8) >>> 2]!;
   }
+  /** High half of argument `i`. */
   argHigh(i: number): number {
     return this.memory.u32[(this.base + S.ARG + i * 8 + 4) >>> 2]!;
   }
+  /** Argument `i`, all 64 bits. */
   arg(i: number): bigint {
     return this.get64(S.ARG + i * 8);
   }

@@ -1,6 +1,6 @@
 /**
  * CPU models, and what the CPUID instruction reports of them. What a model reports is exactly what works: a feature
- * that is not in {@link FEATURES} is not implemented, a feature that is taken out of a model makes its
+ * that is not in {@link FEATURES} does not exist here, a feature that is taken out of a model makes its
  * instructions #UD and its control bits reserved.
  *
  * Room: `hw/`; imports state.ts and the processor's type. SDM vol. 2A, "CPUID — CPU Identification".
@@ -89,9 +89,13 @@ const ALIASES: Readonly<Record<string, Feature>> = { abm: "lzcnt", "sse4.1": "ss
 
 /** One cache, as leaf 4 reports it. Lines have 64 bytes. */
 export interface CacheShape {
+  /** 1 to 3. */
   readonly level: 1 | 2 | 3;
+  /** What it holds. */
   readonly kind: "data" | "instruction" | "unified";
+  /** Ways of a set. */
   readonly ways: number;
+  /** Number of sets; lines have 64 bytes. */
   readonly sets: number;
 }
 
@@ -101,8 +105,11 @@ export interface CpuModel {
   readonly name: string;
   /** Brand string, at most 47 characters. */
   readonly brand: string;
+  /** Family as CPUID leaf 1 gives it, extended family included. */
   readonly family: number;
+  /** Model, extended model included. */
   readonly model: number;
+  /** Stepping, 0 to 15. */
   readonly stepping: number;
   /** MAXPHYADDR, 36 … 52. */
   readonly maxPhysicalBits: number;
@@ -112,6 +119,7 @@ export interface CpuModel {
   readonly maxLeaf: number;
   /** Names from {@link FEATURES}. */
   readonly features: ReadonlySet<string>;
+  /** Caches that leaf 4 reports. */
   readonly caches: readonly CacheShape[];
 }
 
@@ -163,6 +171,7 @@ const HASWELL: readonly Feature[] = [
   "movbe",
   "tsc_deadline",
   "xsave",
+  "xsaveopt",
   "rdrand",
   "fsgsbase",
   "tsc_adjust",
@@ -173,7 +182,6 @@ const HASWELL: readonly Feature[] = [
   "invpcid",
   "lzcnt",
   "pdpe1gb",
-  "xsaveopt",
 ];
 const SKYLAKE: readonly Feature[] = [
   ...HASWELL,
@@ -244,13 +252,21 @@ export const defaultModel: CpuModel = cpuModels["skylake"]!;
 
 /** What {@link customModel} changes. */
 export interface ModelChanges {
+  /** Name of the new model. */
   readonly name?: string;
+  /** Brand string of leaves 80000002H to 80000004H. */
   readonly brand?: string;
+  /** Features to offer, by their names in `FEATURES`. */
   readonly add?: readonly string[];
+  /** Features to take away. */
   readonly remove?: readonly string[];
+  /** MAXPHYADDR. */
   readonly maxPhysicalBits?: number;
+  /** Family. */
   readonly family?: number;
+  /** Model number. */
   readonly model?: number;
+  /** Stepping. */
   readonly stepping?: number;
 }
 

@@ -35,9 +35,13 @@ import {
 } from "./paging.ts";
 import { RAM_BASE, RFLAGS, S } from "./state.ts";
 
+export type { PagingLevel, PagingMode } from "./paging.ts";
+
 /** The access to be explained. Left out: a data read at the current CPL, explicit. */
 export interface ExplainedAccess {
+  /** Whether it was a write. */
   readonly write?: boolean;
+  /** An instruction fetch. */
   readonly fetch?: boolean;
   /** Made by user code; default: CPL = 3. */
   readonly user?: boolean;
@@ -49,19 +53,29 @@ export interface ExplainedAccess {
 
 /** One paging-structure entry of the path. */
 export interface ExplainedEntry {
+  /** The SDM's name of an entry of this level. */
   readonly name: PagingLevel["name"];
+  /** 1 = page table … 5 = PML5 table. */
   readonly level: number;
   /** Physical address of the entry; −1 for a PDPTE of PAE paging, which is a register. */
   readonly physical: number;
   /** Index in its table. */
   readonly index: number;
+  /** The value read or written. */
   readonly value: bigint;
+  /** Bit P. */
   readonly present: boolean;
+  /** Whether writes are allowed. */
   readonly writable: boolean;
+  /** Whether user code made the access. */
   readonly user: boolean;
+  /** Bit XD, where EFER.NXE makes it one. */
   readonly executeDisable: boolean;
+  /** Bit A. */
   readonly accessed: boolean;
+  /** Bit D of a leaf. */
   readonly dirty: boolean;
+  /** Not bound to a PCID. */
   readonly global: boolean;
   /** Maps a page. */
   readonly leaf: boolean;
@@ -89,9 +103,13 @@ export type ExplainedOutcome =
 
 /** A walk, told. */
 export interface WalkExplanation {
+  /** The linear address. */
   readonly linear: bigint;
+  /** The paging mode. */
   readonly mode: PagingMode;
+  /** Entries read, root first. */
   readonly entries: readonly ExplainedEntry[];
+  /** How it ended. */
   readonly outcome: ExplainedOutcome;
 }
 

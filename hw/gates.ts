@@ -34,7 +34,7 @@ import { EXIT_END, EXIT_FAULT, EXIT_RETRY, R, S } from "./state.ts";
 /** Most continuations that may exist at once in a machine. */
 export const CONTINUATIONS_MAX = 0x1_0000;
 /** What stands in the displacement of a RESUME. */
-export const RESUME_NUMBER = -1;
+export const RESUME_NUMBER: number = -1;
 /** Bytes in a GATE or RESUME. */
 export const GATE_BYTES = 7;
 
@@ -52,12 +52,14 @@ export type GateBody = (cpu: GateCpu) => Exec<bigint | number | void>;
 
 /** What a body throws to stop the machine with a message. Anything else that it throws does so too. */
 export class KernelPanic extends Error {
-  override name = "KernelPanic";
+  /** For printing. */
+  override name: string = "KernelPanic";
 }
 
 /** Thrown out of an operation that had faulted and that {@link GateTable.abort} ended. */
 export class OperationAborted extends Error {
-  override name = "OperationAborted";
+  /** For printing. */
+  override name: string = "OperationAborted";
 }
 
 /** How a gate is registered. */
@@ -66,6 +68,7 @@ export interface GateOptions {
   readonly name: string;
   /** Privilege level at which the gate may be entered, 0 … 3. */
   readonly cpl: number;
+  /** What runs. */
   readonly body: GateBody;
 }
 
@@ -73,7 +76,11 @@ export interface GateOptions {
 export interface GateTableOptions {
   /** Words that key the continuations' ids, from the machine's seed. */
   readonly key: readonly number[];
-  /** The procedures of the instruction table, for {@link GateCpu.instruction}. */
+  /**
+   * The procedures of the instruction table, for {@link GateCpu.instruction}.
+   *
+   * @internal
+   */
   readonly procedures: Procedures;
   /** Called when a body throws: the machine must stop before the processor's next instruction. */
   readonly onPanic: (cpu: Cpu, error: unknown, gate: string) => void;
@@ -107,6 +114,7 @@ export class GateTable {
   /** Counters: continuations started, steps carried out. */
   readonly counters = { gateEntries: 0, gateSteps: 0, gateFaults: 0 };
 
+  /** Made by the machine's builder. */
   constructor(options: GateTableOptions) {
     this.#options = options;
     this.#ids = new GateIds(options.key);
@@ -157,7 +165,11 @@ export class GateTable {
     return true;
   }
 
-  /** The GATE and RESUME instructions, as the procedure of the UD0 row: `number` is the displacement. */
+  /**
+   * The GATE and RESUME instructions, as the procedure of the UD0 row: `number` is the displacement.
+   *
+   * @internal
+   */
   execute(cpu: Cpu, numberLow: number, numberHigh: number): number {
     if (numberLow === 0xffff_ffff && numberHigh === 0xffff_ffff) return this.#resume(cpu);
     const gate = numberHigh === 0 ? this.#gates[numberLow] : undefined;
@@ -383,6 +395,7 @@ export class GateCpu {
   gpr(n: number): bigint {
     return this.cpu.gpr(n);
   }
+  /** Sets general-purpose register `n`. */
   setGpr(n: number, value: bigint): void {
     this.cpu.setGpr(n, value);
   }

@@ -110,13 +110,29 @@ export interface MachineSnapshot {
   readonly pages: ReadonlyMap<number, Uint8Array>;
   /** The architectural part of each processor's block. */
   readonly cpus: readonly Uint8Array[];
-  /** Local APICs, in the order of the processors. */
+  /**
+   * Local APICs, in the order of the processors.
+   *
+   * @internal
+   */
   readonly apics: readonly LocalApicState[];
-  /** Devices. */
+  /**
+   * Devices.
+   *
+   * @internal
+   */
   readonly board: BoardState;
-  /** Armed timers. */
+  /**
+   * Armed timers.
+   *
+   * @internal
+   */
   readonly clock: ClockState;
-  /** Time, and where the round stands. */
+  /**
+   * Time, and where the round stands.
+   *
+   * @internal
+   */
   readonly scheduler: SchedulerState;
   /** State of the generator. */
   readonly random: readonly number[];
@@ -134,17 +150,37 @@ export class Machine {
   readonly memory: MachineMemory;
   /** Physical memory and ports. */
   readonly bus: Bus;
-  /** The machine's clock. */
+  /**
+   * The machine's clock.
+   *
+   * @internal
+   */
   readonly clock: Clock;
-  /** The devices. */
+  /**
+   * The devices.
+   *
+   * @internal
+   */
   readonly board: Board;
   /** The processors, the bootstrap processor first. */
   readonly cpus: readonly Cpu[];
-  /** The run loop of each processor. */
+  /**
+   * The run loop of each processor.
+   *
+   * @internal
+   */
   readonly processors: readonly Processor[];
-  /** Who runs, and what time it is. */
+  /**
+   * Who runs, and what time it is.
+   *
+   * @internal
+   */
   readonly scheduler: Scheduler;
-  /** The generator that draws rounds. */
+  /**
+   * The generator that draws rounds.
+   *
+   * @internal
+   */
   readonly random: Random;
   /** Where all trace events go. */
   readonly trace: Trace = new Trace();
@@ -158,9 +194,17 @@ export class Machine {
   readonly engine: EngineKind;
   /** The seed. */
   readonly seed: number;
-  /** The faulty RAM, if there is any. */
+  /**
+   * The faulty RAM, if there is any.
+   *
+   * @internal
+   */
   readonly stuckBits: StuckBits | undefined;
-  /** The interpreter's decoded code; undefined on the reference engine. */
+  /**
+   * The interpreter's decoded code; undefined on the reference engine.
+   *
+   * @internal
+   */
   readonly code: CodeCache | undefined;
   /** Every input so far; given back as `replay` it repeats the run. */
   readonly inputLog: InputEvent[] = [];

@@ -17,18 +17,28 @@ import {
 
 /** The machine's memory: RAM, processor blocks, decoded code. One per machine. */
 export class MachineMemory {
+  /** What generated code runs on. */
   readonly wasm: WebAssembly.Memory;
+  /** Its bytes. */
   readonly buffer: ArrayBuffer;
+  /** Bytes. */
   readonly u8: Uint8Array;
+  /** 16-bit words. */
   readonly u16: Uint16Array;
+  /** Signed 32-bit words. */
   readonly i32: Int32Array;
+  /** Unsigned 32-bit words. */
   readonly u32: Uint32Array;
+  /** 64-bit words; not for hot paths. */
   readonly u64: BigUint64Array;
+  /** Doubles. */
   readonly f64: Float64Array;
   /** Bytes of RAM, from physical address 0 up. */
   readonly ramBytes: number;
 
   /**
+   * Makes memory full of zeros.
+   *
    * @param ramBytes Bytes of RAM: a multiple of 64 KiB, at least 1 MiB, at most 3 GiB.
    * @throws {RangeError} when the size does not fit.
    */

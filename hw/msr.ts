@@ -63,6 +63,9 @@ const FEATURE_CONTROL_LOCK = 1;
 /** Bits of IA32_MISC_ENABLE that software can change: fast strings, MONITOR, limit CPUID; in the upper half XD disable. */
 const MISC_ENABLE_LOW = 1 | (1 << 18) | (1 << 22), MISC_ENABLE_HIGH = 1 << 2;
 
+/** Bits that read 1: neither branch trace storage nor event-based sampling. */
+const MISC_ENABLE_FIXED = 0x1800;
+
 /** Memory types 0, 1, 4, 5, 6; PAT has 7 (UC−) too. */
 function isMemoryType(type: number): boolean {
   return type === 0 || type === 1 || (type >= 4 && type <= 6);
@@ -173,7 +176,7 @@ const table = new Map<number, Msr>([
     name: "IA32_MISC_ENABLE",
     read: (cpu) => cpu.get64(S.MISC_ENABLE),
     write: (cpu, low, high) => {
-      cpu.set64Halves(S.MISC_ENABLE, low & MISC_ENABLE_LOW, high & MISC_ENABLE_HIGH);
+      cpu.set64Halves(S.MISC_ENABLE, (low & MISC_ENABLE_LOW) | MISC_ENABLE_FIXED, high & MISC_ENABLE_HIGH);
       return true;
     },
   }],

@@ -25,10 +25,13 @@ import { type AccessKind, TRACE } from "./trace.ts";
 export interface TableChange {
   /** Physical address and bytes of the store. */
   readonly physical: number;
+  /** Bytes in the access. */
   readonly bytes: number;
   /** Processor that stored, or −1 for a device or the host. */
   readonly cpu: number;
+  /** Instructions retired. */
   readonly time: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
   /** What {@link Sanitizer.context} said. */
   readonly context: unknown;
@@ -36,17 +39,25 @@ export interface TableChange {
 
 /** One use of a translation that the tables no longer grant. */
 export interface StaleUse {
+  /** Processor number. */
   readonly cpu: number;
+  /** Instructions retired. */
   readonly time: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
+  /** What {@link Sanitizer.context} said. */
   readonly context: unknown;
+  /** The linear address. */
   readonly linear: bigint;
+  /** Read, write or fetch. */
   readonly access: AccessKind;
+  /** Whether user code made the access. */
   readonly user: boolean;
   /** Where the access went: physical address of the 4-KiB page. */
   readonly physical: number;
   /** What was cached: a linear mapping, or a paging-structure entry that a walk began from. */
   readonly cached: "page" | "structure";
+  /** The cached entry. */
   readonly entry: {
     readonly linear: bigint;
     readonly bytes: number;
@@ -86,18 +97,30 @@ export class Sanitizer {
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Makes a processor known; access.ts does it. */
+  /**
+   * Makes a processor known; access.ts does it.
+   *
+   * @internal
+   */
   attach(cpu: Cpu, features: PagingFeatures): void {
     this.#cpus.push(cpu);
     this.#walkers.set(cpu, new Walker(cpu, features, { pure: true, storeSlow: () => {} }));
   }
 
-  /** The birth certificate of an entry made now. */
+  /**
+   * The birth certificate of an entry made now.
+   *
+   * @internal
+   */
   birth(cpu: Cpu): Birth {
     return { time: cpu.now(), rip: cpu.rip, context: this.context(cpu) };
   }
 
-  /** From now on remembers stores to the table entries that this entry was made from. */
+  /**
+   * From now on remembers stores to the table entries that this entry was made from.
+   *
+   * @internal
+   */
   track(cpu: Cpu, words: readonly number[]): void {
     const wide = (cpu.get32(S.CR4) & CR4_PAE) !== 0;
     for (const at of words) {
@@ -107,7 +130,11 @@ export class Sanitizer {
     }
   }
 
-  /** To be told of every store to physical memory: by access.ts, by devices that write RAM, by hosts that do (without `cpu`). */
+  /**
+   * To be told of every store to physical memory: by access.ts, by devices that write RAM, by hosts that do (without `cpu`).
+   *
+   * @internal
+   */
   stored(cpu: Cpu | undefined, physical: number, bytes: number): void {
     if (!this.#pages.has(Math.floor(physical / 4096))) return;
     const end = physical + bytes;
@@ -126,14 +153,22 @@ export class Sanitizer {
     }
   }
 
-  /** A cached linear mapping is used: `page` is the 4-KiB page that it gives. */
+  /**
+   * A cached linear mapping is used: `page` is the 4-KiB page that it gives.
+   *
+   * @internal
+   */
   used(cpu: Cpu, entry: TlbEntry, low: number, high: number, access: number, page: number): void {
     if (entry.reported & reportBit(access) || this.#granted(cpu, low, high, access, page)) return;
     entry.reported |= reportBit(access);
     this.#report(cpu, "page", entry, entry.shift, entry.base, entry.global, low, high, access, page);
   }
 
-  /** A walk that began from a cached paging-structure entry has led to `page`. */
+  /**
+   * A walk that began from a cached paging-structure entry has led to `page`.
+   *
+   * @internal
+   */
   usedStructure(
     cpu: Cpu,
     entry: StructureEntry,

@@ -22,11 +22,13 @@ export type TlbChoice = "fast" | "geometry" | "sticky";
 
 /** The TLB of one processor. Addresses are 32-bit halves, signed or not. */
 export class Tlb {
+  /** What engines probe. */
   readonly fast: FastTlb;
   /** The modelled TLB; undefined with the `fast` choice. */
   readonly store: TlbStore | undefined;
   readonly #cpu: Cpu;
 
+  /** @param store What is kept behind the fast TLB. */
   constructor(cpu: Cpu, store: TlbStore | undefined) {
     this.#cpu = cpu;
     this.store = store;

@@ -44,6 +44,11 @@ export const CONTEXT = {
 
 const TABLES = FTLB_CONTEXTS * 3;
 const ENTRIES = TABLES * FTLB_ENTRIES;
+/**
+ * Bit in the tag of a write entry whose page holds decoded code: no engine's compare hits it, but the translation stays as long as
+ * it would without code there, so that what is cached does not depend on the engine.
+ */
+export const FTLB_HELD = 1;
 /** Slots of the filters of large-page regions. */
 const REGION_FILTER = 256;
 
@@ -93,6 +98,7 @@ export class FastTlb {
   /** The one fetch entry of modes in which translations are counted or checked, or −1. */
   #onlyFetch = -1;
 
+  /** Empties the tables of the processor. */
   constructor(cpu: Cpu) {
     this.#i32 = cpu.memory.i32;
     this.#first = (cpu.base + S.TLB) >>> 2;
@@ -106,6 +112,7 @@ export class FastTlb {
    * @param table FTLB_READ, FTLB_WRITE or FTLB_FETCH.
    * @param value What stands at +8 of the entry.
    * @param shift log2 of the size of the page that the translation comes from.
+   * @param held Whether engines must not hit the entry, see {@link FTLB_HELD}.
    */
   fill(
     context: number,
@@ -115,10 +122,11 @@ export class FastTlb {
     value: number,
     shift: number,
     global: boolean,
+    held = false,
   ): void {
     const i = (context + table + ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
     const i32 = this.#i32;
-    i32[i] = low & ~0xfff;
+    i32[i] = held ? (low & ~0xfff) | FTLB_HELD : low & ~0xfff;
     i32[i + 1] = high;
     i32[i + 2] = value;
     const n = (i - this.#first) >>> 2;
@@ -200,7 +208,7 @@ export class FastTlb {
     const page = low & ~0xfff, top = high | 0;
     let i = this.#first + ((low >>> 12) & (FTLB_ENTRIES - 1)) * 4;
     for (let table = 0; table < TABLES; table++, i += FTLB_TABLE_BYTES >>> 2) {
-      if (i32[i] === page && i32[i + 1] === top) {
+      if ((i32[i]! & ~FTLB_HELD) === page && i32[i + 1] === top) {
         i32[i] = FTLB_EMPTY | 0;
         i32[i + 1] = FTLB_EMPTY | 0;
       }
@@ -208,14 +216,14 @@ export class FastTlb {
     if (this.#anyLarge) this.#flushRegions(low, high);
   }
 
-  /** Drops write entries of a physical page: decoded code has come to stand in it. */
+  /** Holds back the write entries of a physical page: decoded code has come to stand in it. */
   dropWrite(physicalPage: number): void {
     const i32 = this.#i32, host = (RAM_BASE + physicalPage) | 0;
     for (let k = 0; k < this.#listed; k++) {
       const n = this.#list[k]!;
       if (((n / FTLB_ENTRIES) | 0) % 3 !== FTLB_WRITE / FTLB_TABLE_BYTES) continue;
       const i = this.#first + n * 4;
-      if (((i32[i]! + i32[i + 2]!) | 0) === host && (i32[i]! & 0xfff) === 0) this.#clear(n);
+      if (((i32[i]! + i32[i + 2]!) | 0) === host && (i32[i]! & 0xfff) === 0) i32[i]! |= FTLB_HELD;
     }
   }
 
@@ -260,7 +268,7 @@ function regionHash(low: number, high: number, shift: number): number {
   return (region ^ (region >>> 8)) & (REGION_FILTER - 1);
 }
 
-/** Drops the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */
+/** Holds back the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */
 export function dropWrite(cpus: Iterable<Cpu>, physicalPage: number): void {
   for (const cpu of cpus) cpu.access.tlb.fast.dropWrite(physicalPage);
 }

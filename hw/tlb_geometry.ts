@@ -27,6 +27,7 @@ import {
 
 /** One set-associative array. */
 export interface TlbArrayShape {
+  /** Entries read, root first. */
   readonly entries: number;
   /** Equal to `entries` when fully associative. */
   readonly ways: number;
@@ -36,8 +37,11 @@ export interface TlbArrayShape {
 
 /** The translation caches of a processor. */
 export interface TlbGeometry {
+  /** The SDM's name of an entry of this level. */
   readonly name: string;
+  /** First level, instructions. */
   readonly instruction: readonly TlbArrayShape[];
+  /** First level, data. */
   readonly data: readonly TlbArrayShape[];
   /** Second level, for both; a page of a size that no array has is not kept. */
   readonly second: readonly TlbArrayShape[];
@@ -181,6 +185,7 @@ class LruArray {
 /** The modelled TLB of the `geometry` choice. Every access goes through it: nothing bypasses it. */
 export class GeometryStore implements TlbStore {
   readonly bypass = false;
+  /** The sizes. */
   readonly geometry: TlbGeometry;
   readonly #cpu: Cpu;
   readonly #instruction: readonly LruArray[];
@@ -189,6 +194,7 @@ export class GeometryStore implements TlbStore {
   /** By level that the entries lead to (1 … 4): most recently used first. */
   readonly #structures: StructureEntry[][] = [[], [], [], [], []];
 
+  /** @param cpu Whose counters count. */
   constructor(cpu: Cpu, geometry: TlbGeometry) {
     this.#cpu = cpu;
     this.geometry = geometry;
@@ -197,6 +203,7 @@ export class GeometryStore implements TlbStore {
     this.#second = geometry.second.map((shape) => new LruArray(shape));
   }
 
+  /** The entry that translates an address, if there is one. */
   find(low: number, high: number, pcid: number, fetch: boolean): TlbEntry | undefined {
     const first = fetch ? this.#instruction : this.#data;
     for (const arrays of first) {
@@ -244,6 +251,7 @@ export class GeometryStore implements TlbStore {
     return undefined;
   }
 
+  /** Takes in a paging-structure entry. */
   insertStructure(entry: StructureEntry): void {
     const list = this.#structures[entry.level]!;
     const most = this.geometry.structures[entry.level - 1]!;

@@ -89,6 +89,7 @@ export type InvalidationName = keyof typeof INVALIDATION_RULES;
 export interface Birth {
   /** Instructions retired, as `cpu.now()`. */
   readonly time: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
   /** What the sanitizer's `context` hook said then. */
   readonly context: unknown;
@@ -98,6 +99,7 @@ export interface Birth {
 export interface TlbEntry {
   /** First byte of the page, as 32-bit halves (signed). */
   readonly low: number;
+  /** Upper half, signed. */
   readonly high: number;
   /** log2 of the size of what the entry maps: 12, 21, 22 or 30. */
   readonly shift: number;
@@ -109,14 +111,17 @@ export interface TlbEntry {
   readonly rights: number;
   /** Protection key. */
   readonly key: number;
+  /** Not bound to a PCID. */
   readonly global: boolean;
   /** Always 0 outside VMX non-root operation. */
   readonly vpid: number;
+  /** The PCID in force. */
   readonly pcid: number;
   /** Whether a write may use the entry; if not, it walks again. */
   readonly dirty: boolean;
   /** Physical addresses of the table entries that were read for it; empty without the sanitizer. */
   readonly words: readonly number[];
+  /** Its making; only kept for the sanitizer. */
   readonly birth: Birth | undefined;
   /** Bit set of kinds of access (1 read, 2 write, 4 fetch) already reported as stale. */
   reported: number;
@@ -126,25 +131,35 @@ export interface TlbEntry {
 export interface StructureEntry {
   /** Linear address of the region, as halves. */
   readonly low: number;
+  /** Upper half, signed. */
   readonly high: number;
   /** Level of the table that it leads to (1 = page table … 4). */
   readonly level: number;
   /** Physical address of that table. */
   readonly table: number;
+  /** RIGHT bits of paging.ts. */
   readonly rights: number;
+  /** Always 0 outside VMX non-root operation. */
   readonly vpid: number;
+  /** The PCID in force. */
   readonly pcid: number;
+  /** Physical addresses of the table entries that it was made from; empty without the sanitizer. */
   readonly words: readonly number[];
+  /** Its making; only kept for the sanitizer. */
   readonly birth: Birth | undefined;
+  /** Bit set of kinds of access (1 read, 2 write, 4 fetch) already reported as stale. */
   reported: number;
 }
 
 /** What an operation removes: a rule with its operands filled in. */
 export interface Selection {
+  /** The rule. */
   readonly rule: InvalidationRule;
   /** PCID that the rule speaks of; −1 for all. */
   readonly pcid: number;
+  /** Lower half, signed. */
   readonly low: number;
+  /** Upper half, signed. */
   readonly high: number;
 }
 
@@ -183,11 +198,13 @@ export function selectsStructure(s: Selection, e: StructureEntry): boolean {
 export interface TlbStore {
   /** Whether accesses may bypass the store through the fast TLB after it was consulted once. */
   readonly bypass: boolean;
+  /** The entry that translates an address, if there is one. */
   find(low: number, high: number, pcid: number, fetch: boolean): TlbEntry | undefined;
   /** Takes in an entry; `low` is the low half of the address that was asked for, for those who keep pieces. */
   insert(entry: TlbEntry, fetch: boolean, low: number): void;
   /** The entry that leads to the lowest table. */
   findStructure(low: number, high: number, pcid: number): StructureEntry | undefined;
+  /** Takes in a paging-structure entry. */
   insertStructure(entry: StructureEntry): void;
   /** Removes what the operation selects; returns how many linear mappings that were. */
   drop(selection: Selection): number;

@@ -45,6 +45,7 @@ export class StickyStore implements TlbStore {
   readonly #globals = new Space<TlbEntry>(SHIFTS);
   readonly #structures = new Map<number, Space<StructureEntry>>();
 
+  /** The entry that translates an address, if there is one. */
   find(low: number, high: number, pcid: number): TlbEntry | undefined {
     const own = this.#spaces.get(pcid);
     return (own === undefined ? undefined : findIn(own, low, high)) ?? findIn(this.#globals, low, high);
@@ -67,6 +68,7 @@ export class StickyStore implements TlbStore {
     return undefined;
   }
 
+  /** Takes in a paging-structure entry. */
   insertStructure(entry: StructureEntry): void {
     const space = spaceOf(this.#structures, entry.pcid, LEVELS);
     space.maps[entry.level - 1]!.set(regionNumber(entry.low, entry.high, structureShift(entry.level)), entry);

@@ -44,9 +44,13 @@ export type AccessKind = "read" | "write" | "fetch";
 
 /** A page walk ended. */
 export interface WalkEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "walk";
+  /** The linear address. */
   readonly linear: bigint;
+  /** Read, write or fetch. */
   readonly access: AccessKind;
+  /** Whether user code made the access. */
   readonly user: boolean;
   /** Level of the first entry read (5 … 1), lower than the root's when a paging-structure cache helped. */
   readonly startLevel: number;
@@ -62,6 +66,7 @@ export interface WalkEvent extends TraceBase {
 
 /** A walk read one paging-structure entry. */
 export interface ReferenceEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "reference";
   /** 1 = page table … 5 = PML5 table. */
   readonly level: number;
@@ -73,24 +78,35 @@ export interface ReferenceEvent extends TraceBase {
 
 /** A translation was put in the modelled TLB. */
 export interface FillEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "fill";
+  /** The linear address. */
   readonly linear: bigint;
+  /** The physical address. */
   readonly physical: number;
+  /** Bytes in the page. */
   readonly pageBytes: number;
+  /** The PCID in force. */
   readonly pcid: number;
+  /** Not bound to a PCID. */
   readonly global: boolean;
+  /** Whether writes are allowed. */
   readonly writable: boolean;
+  /** Whether user code made the access. */
   readonly user: boolean;
+  /** Whether fetches are allowed. */
   readonly executable: boolean;
 }
 
 /** An operation invalidated translations. */
 export interface InvalidateEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "invalidate";
   /** The operation: a name of `INVALIDATION_RULES` (tlb_rules.ts). */
   readonly operation: string;
   /** Linear address, for operations on one page. */
   readonly linear?: bigint;
+  /** The PCID in force. */
   readonly pcid?: number;
   /** Translations that were removed from the modelled TLB. */
   readonly dropped: number;
@@ -98,9 +114,13 @@ export interface InvalidateEvent extends TraceBase {
 
 /** A page fault was raised. */
 export interface FaultEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "fault";
+  /** The linear address. */
   readonly linear: bigint;
+  /** Page-fault error code. */
   readonly errorCode: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
   /** True when a cached translation, not the tables, refused the access. */
   readonly cached: boolean;
@@ -108,55 +128,77 @@ export interface FaultEvent extends TraceBase {
 
 /** An exception is delivered. */
 export interface ExceptionEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "exception";
+  /** Exception or interrupt vector. */
   readonly vector: number;
   /** −1 for none. */
   readonly errorCode: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
 }
 
 /** An interrupt is delivered. */
 export interface InterruptEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "interrupt";
+  /** Exception or interrupt vector. */
   readonly vector: number;
+  /** Where the interrupt came from. */
   readonly source: "external" | "nmi" | "software";
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
 }
 
 /** An engine stopped. */
 export interface ExitEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "exit";
   /** An EXIT_ code of state.ts. */
   readonly code: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
 }
 
 /** An instruction is about to be executed (single-stepped runs only). */
 export interface InstructionEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "instruction";
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
 }
 
 /** A memory access reached a device, or nothing. */
 export interface MmioEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "mmio";
+  /** The physical address. */
   readonly physical: number;
+  /** Bytes in the access. */
   readonly bytes: number;
+  /** Whether it was a write. */
   readonly write: boolean;
+  /** The value read or written. */
   readonly value: number;
 }
 
 /** A port was accessed. */
 export interface PortEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "port";
+  /** The port. */
   readonly port: number;
+  /** Bytes in the access. */
   readonly bytes: number;
+  /** Whether it was a write. */
   readonly write: boolean;
+  /** The value read or written. */
   readonly value: number;
 }
 
 /** Something happened to the machine or a processor as a whole. */
 export interface MachineEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "machine";
   /** For example "triple fault", "init", "sipi", "debug exit". */
   readonly what: string;
@@ -164,11 +206,15 @@ export interface MachineEvent extends TraceBase {
 
 /** The translation sanitizer saw a translation used that the tables no longer grant; details come from the sanitizer itself. */
 export interface StaleEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
   readonly kind: "stale";
+  /** The linear address. */
   readonly linear: bigint;
+  /** Read, write or fetch. */
   readonly access: AccessKind;
   /** Physical address of the 4-KiB page that the cached translation gave. */
   readonly physical: number;
+  /** RIP of the instruction at hand. */
   readonly rip: bigint;
 }
 

@@ -37,8 +37,11 @@ export class Translator {
   page = 0;
   /** log2 of the size of the page that the translation comes from (32 without paging). */
   shift = 12;
+  /** RIGHT bits of paging.ts. */
   rights = 0;
+  /** Protection key. */
   key = 0;
+  /** Not bound to a PCID. */
   global = false;
   /** Whether a write may use the translation without another walk. */
   dirty = false;
@@ -52,6 +55,7 @@ export class Translator {
   /** Whether the last refusal came from a cached entry. */
   #refusedByCache = false;
 
+  /** @param storeSlow Stores flags in a table entry that is not in plain RAM. */
   constructor(
     cpu: Cpu,
     tlb: Tlb,

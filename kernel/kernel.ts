@@ -48,8 +48,13 @@ export type ProcessEnd =
 export interface Proc {
   /** `p_pid`. */
   readonly pid: number;
+  /** For people. */
   readonly name: string;
-  /** Its address space. */
+  /**
+   * Its address space.
+   *
+   * @internal
+   */
   readonly pmap: Pmap;
   /** Pages that are mapped in it and belong to it alone. */
   readonly pages: Hpa[];
@@ -59,6 +64,7 @@ export interface Proc {
 export interface KernelCpu {
   /** `gd_cpuid`. */
   readonly id: number;
+  /** Linear address of its per-CPU data. */
   readonly globaldata: Gva;
   /** Top of its kernel stack. */
   readonly stackTop: Gva;
@@ -66,12 +72,25 @@ export interface KernelCpu {
 
 /** A kernel on one machine. */
 export class Kernel {
+  /** What it was told. */
   readonly options: KernelOptions;
-  /** The machine code; set when the gates are registered. */
+  /**
+   * The machine code; set when the gates are registered.
+   *
+   * @internal
+   */
   locore!: Locore;
-  /** Free pages; set by hammerTime. */
+  /**
+   * Free pages; set by hammerTime.
+   *
+   * @internal
+   */
   pages!: VmPages;
-  /** The kernel's own tables; set by hammerTime. */
+  /**
+   * The kernel's own tables; set by hammerTime.
+   *
+   * @internal
+   */
   pmap!: Pmap;
   /** Bytes of RAM that the loader reported. */
   memoryBytes = 0;
@@ -83,6 +102,7 @@ export class Kernel {
   kvaNext: bigint = 0xffff_ff80_0000_1000n;
   /** The running process, if any. Changed by exec and exit. */
   curproc: Proc | undefined;
+  /** `p_pid` of the next process. */
   nextPid = 1;
   /** Index in `options.programs` of the next program to start. */
   nextProgram = 0;
@@ -91,6 +111,7 @@ export class Kernel {
   /** The last program has ended and the processors stand still. */
   halted = false;
 
+  /** Made by `bootKernel`. */
   constructor(options: KernelOptions) {
     this.options = options;
   }

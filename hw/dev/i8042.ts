@@ -62,6 +62,8 @@ export class I8042 implements PortDevice {
         (this.#config & STATUS_SYSTEM) | (this.#lastWasCommand ? STATUS_COMMAND : 0) | STATUS_UNLOCKED;
     }
     const byte = (this.#queue.shift() ?? 0) & 0xff;
+    // The line drops between two bytes, so that an edge-triggered controller sees each.
+    this.#irq(false);
     this.#update();
     return byte;
   }

@@ -4,7 +4,7 @@
  * Room: `hw/dev/`; imports bus.ts by type. National PC16550D data sheet; ports 3F8H–3FFH, IRQ 4.
  *
  * Deviation: a character takes no time. What is written to THR is on the line at once, so the transmitter is always
- * empty; waiting input moves into the receive FIFO as soon as there is room, so nothing is ever lost to an overrun but
+ * empty; waiting input moves into the receive FIFO as soon as that is empty, so nothing is ever lost to an overrun but
  * in loopback, where the guest itself is the sender; and the character timeout is due at once.
  *
  * @module
@@ -134,6 +134,10 @@ export class Uart16550 implements PortDevice {
   get #depth(): number {
     return this.#fcr & FCR_ENABLE ? 16 : 1;
   }
+  /** Characters in the FIFO that interrupt. */
+  get #trigger(): number {
+    return this.#fcr & FCR_ENABLE ? TRIGGER[(this.#fcr >>> 6) & 3]! : 1;
+  }
   get #loopback(): boolean {
     return (this.#mcr & MCR_LOOP) !== 0;
   }
@@ -150,8 +154,12 @@ export class Uart16550 implements PortDevice {
     switch (register) {
       case 0: {
         if (this.#lcr & LCR_DLAB) return this.#divisor & 0xff;
+        const before = this.#fifo.length;
         const byte = this.#fifo.shift() ?? 0;
-        this.#refill();
+        // Between two characters, and when the FIFO falls below its trigger, the interrupt line drops: an edge-triggered
+        // controller must see the next one.
+        if (before <= 1 || before === this.#trigger) this.#irq(false);
+        if (before <= 1) this.#refill();
         return byte;
       }
       case 1:
@@ -257,8 +265,7 @@ export class Uart16550 implements PortDevice {
   #cause(): number {
     if (this.#ier & IER_LINE && this.#errors !== 0) return 0x06;
     if (this.#ier & IER_RX && this.#fifo.length > 0) {
-      const trigger = this.#fcr & FCR_ENABLE ? TRIGGER[(this.#fcr >>> 6) & 3]! : 1;
-      return this.#fifo.length >= trigger ? 0x04 : 0x0c;
+      return this.#fifo.length >= this.#trigger ? 0x04 : 0x0c;
     }
     if (this.#ier & IER_THRE && this.#emptyPending) return 0x02;
     if (this.#ier & IER_MODEM && this.#deltas !== 0) return 0x00;

@@ -18,16 +18,8 @@ import {
   CODE_ARENA_END,
   CODE_TABLES_BASE,
   CODE_TABLES_STRIDE,
-  FTLB_CONTEXT_BYTES,
-  FTLB_CONTEXTS,
-  FTLB_EMPTY,
-  FTLB_ENTRIES,
-  FTLB_ENTRY_BYTES,
-  FTLB_FETCH,
-  FTLB_TABLE_BYTES,
   PAGE_CODE,
   PAGE_FLAGS_BASE,
-  PAGE_RAM,
   RAM_BASE,
   REC,
   RECORD_BYTES,
@@ -48,6 +40,7 @@ import {
   NEED_BYTES,
   ripRelativeDisplacement,
 } from "../isa/decode.ts";
+import { dropSlotTables, FETCH_FAULT, FETCH_NOT_RAM, fetchedPage, fetchEntry } from "./fetch.ts";
 import { type Handlers, TRAIT } from "./handlers.ts";
 import { PSEUDO } from "./wasm/interpreter_module.ts";
 
@@ -87,7 +80,7 @@ export class CodeCache implements CodeWatch {
    * @returns A record's address, {@link LOOKUP_FAULT} or {@link LOOKUP_STEP}.
    */
   lookup(cpu: Cpu): number {
-    const { u32, i32, u8 } = this.#memory;
+    const { u32, i32 } = this.#memory;
     const at = cpu.base >>> 2;
     const mode = u32[at + (S.CODEMODE >>> 2)]! as CodeMode;
     const ipLow = i32[at + (S.RIP >>> 2)]!, ipHigh = i32[at + (S.RIP >>> 2) + 1]!;
@@ -101,46 +94,38 @@ export class CodeCache implements CodeWatch {
       }
     }
     const offset = low & 0xfff;
-    const table = this.#fetchTable(cpu, mode, low, high);
-    if (table < 0) return LOOKUP_FAULT;
+    const entry = fetchEntry(cpu, low, high);
+    if (entry === FETCH_FAULT) return LOOKUP_FAULT;
     // IP of the page's first byte; negative where CS starts inside the page.
     const pageLow = (ipLow - offset) | 0;
     i32[at + (S.RIPPAGE >>> 2)] = pageLow;
     i32[at + (S.RIPPAGE >>> 2) + 1] = mode === 2 ? ipHigh : (ipLow >>> 0) < offset ? -1 : 0;
-    if (table === 0) return this.#step(cpu, mode, low, high);
+    if (entry === FETCH_NOT_RAM) return this.#step(cpu, mode, low, high);
     if (mode !== 2 && !this.#wholePageInLimit(cpu, ipLow, offset)) return this.#step(cpu, mode, low, high);
+    let table = u32[entry + 2]!;
+    if (table === 0) table = this.#attachTable(entry, mode);
     const known = u32[(table + offset * 4) >>> 2]!;
     if (known !== 0) return known;
-    const physical = cpu.access.fetchPage(low, high);
-    if (!(u8[PAGE_FLAGS_BASE + physical / 4096]! & PAGE_RAM)) return this.#step(cpu, mode, low, high);
-    const record = this.#decodeLine(table, physical, offset, mode, cpu);
+    const record = this.#decodeLine(table, fetchedPage, offset, mode, cpu);
     return record !== 0 ? record : this.#step(cpu, mode, low, high);
   }
 
-  /** Slot table of the page at a linear address: −1 after a fault, 0 where code can't be kept (no RAM there). */
-  #fetchTable(cpu: Cpu, mode: CodeMode, low: number, high: number): number {
-    const { u32 } = this.#memory;
-    const entry = (u32[(cpu.base + S.TLBCTX) >>> 2]! + FTLB_FETCH +
-      ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
-    if (u32[entry] === (low & ~0xfff) >>> 0 && u32[entry + 1] === high >>> 0) {
-      // A table is of one code mode; the run loop empties the fetch tables when the mode changes.
-      return u32[entry + 2]!;
-    }
-    const physical = cpu.access.fetchPage(low, high);
-    if (physical < 0) return -1;
+  /** Gives the fetch entry of a RAM page the page's slot table for `mode`, made now if there is none. */
+  #attachTable(entry: number, mode: CodeMode): number {
+    const { u32, u8 } = this.#memory;
+    const physical = fetchedPage;
     const page = physical / 4096;
-    if (page >= 0x10_0000 || !(this.#memory.u8[PAGE_FLAGS_BASE + page]! & PAGE_RAM)) return 0;
     const pointer = (CODE_TABLES_BASE + mode * CODE_TABLES_STRIDE + page * 4) >>> 2;
     let table = u32[pointer]!;
     if (table === 0) {
       table = this.#allocate(SLOT_TABLE_BYTES);
-      this.#memory.u8.fill(0, table, table + SLOT_TABLE_BYTES);
+      u8.fill(0, table, table + SLOT_TABLE_BYTES);
       u32[pointer] = table;
       this.#tables.push(pointer);
-      this.#memory.u8[PAGE_FLAGS_BASE + page]! |= PAGE_CODE;
+      u8[PAGE_FLAGS_BASE + page]! |= PAGE_CODE;
       dropWrite(this.#cpus, physical);
     }
-    cpu.access.fillFetch(low, high, table);
+    u32[entry + 2] = table;
     return table;
   }
 
@@ -172,7 +157,7 @@ export class CodeCache implements CodeWatch {
     this.#arena = CODE_ARENA_BASE;
     this.flushes++;
     for (const cpu of this.#cpus) {
-      flushFetch(cpu);
+      dropSlotTables(cpu);
       cpu.set32(S.EXITRECORD, 0);
     }
   }
@@ -238,7 +223,12 @@ export class CodeCache implements CodeWatch {
       }
       at += RECORD_BYTES;
       here += decoded.length;
-      if (decoded.form.row.flags.ends && !mayFallThrough(decoded)) break;
+      if (decoded.form.row.flags.ends && !mayFallThrough(decoded)) {
+        // Some fall through all the same, now and then (INTO, STI): they find their way by a lookup.
+        this.#pseudo(at, PSEUDO.lookup, here);
+        at += RECORD_BYTES;
+        break;
+      }
     }
     this.#arena = at;
     this.#dropDeadFlags(start, at);
@@ -386,8 +376,8 @@ export class CodeCache implements CodeWatch {
       const position = (low >>> 0) + available;
       const nextLow = position | 0;
       const nextHigh = mode === 2 && position > 0xffff_ffff ? (high + 1) | 0 : high;
-      const page = cpu.access.fetchPage(nextLow, nextHigh);
-      if (page < 0) return LOOKUP_FAULT;
+      if (fetchEntry(cpu, nextLow, nextHigh) === FETCH_FAULT) return LOOKUP_FAULT;
+      const page = fetchedPage;
       const inPage = Math.min(4096 - (nextLow & 0xfff), INSTRUCTION_BYTES_MAX - available, limit - available);
       for (let i = 0; i < inPage; i++) {
         bytes[available++] = cpu.access.readPhysical(page + (nextLow & 0xfff) + i, 1);
@@ -464,15 +454,6 @@ export class CodeCache implements CodeWatch {
       u16[(before + REC.handler) >>> 1] = plain[handler]!;
       next = before;
     }
-  }
-}
-
-/** Empties the fetch tables of a processor. */
-export function flushFetch(cpu: Cpu): void {
-  const { i32 } = cpu.memory;
-  for (let context = 0; context < FTLB_CONTEXTS; context++) {
-    const at = (cpu.base + S.TLB + context * FTLB_CONTEXT_BYTES + FTLB_FETCH) >>> 2;
-    i32.fill(FTLB_EMPTY | 0, at, at + FTLB_TABLE_BYTES / 4);
   }
 }
 

@@ -1,8 +1,8 @@
 /**
  * Fetch, decode, execute, one instruction at a time: the reference engine's side of the run loop.
  *
- * Room: `hw/engine/`; imports the decoder and the reference engine. Nothing is cached: what stands in memory is decoded anew
- * each time, so that changed code is seen by construction.
+ * Room: `hw/engine/`; imports the decoder and the reference engine. What stands in memory is decoded anew each time,
+ * so that changed code is seen by construction; only the translation of the fetch is cached, as on every engine.
  *
  * @module
  */
@@ -10,6 +10,7 @@ import { EXIT_FAULT, S, SEG } from "../state.ts";
 import type { Cpu } from "../cpu.ts";
 import type { CodeMode } from "../isa/form.ts";
 import { decode, INSTRUCTION_BYTES_MAX, isDecoded, NEED_BYTES } from "../isa/decode.ts";
+import { FETCH_FAULT, fetchedPage, fetchEntry } from "./fetch.ts";
 import type { ReferenceEngine } from "./reference.ts";
 
 /** Steps a processor on the reference engine. */
@@ -39,8 +40,8 @@ export class ReferenceStepper {
     for (;;) {
       const position = (low >>> 0) + available;
       const nextHigh = mode === 2 && position > 0xffff_ffff ? (high + 1) | 0 : high;
-      const page = cpu.access.fetchPage(position | 0, nextHigh);
-      if (page < 0) return EXIT_FAULT;
+      if (fetchEntry(cpu, position | 0, nextHigh) === FETCH_FAULT) return EXIT_FAULT;
+      const page = fetchedPage;
       const inPage = Math.min(4096 - (position & 0xfff), limit - available);
       for (let i = 0; i < inPage; i++) {
         bytes[available++] = cpu.access.readPhysical(page + (position & 0xfff) + i, 1);

@@ -34,7 +34,8 @@ import type { Cpu } from "../cpu.ts";
 import { deliverEvent, deliverFault } from "../sys/event.ts";
 import { afterStep, debugArmed, instructionBreakpoint } from "../sys/debug.ts";
 import { initCpu, startCpu } from "../sys/mode.ts";
-import { type CodeCache, flushFetch, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
+import { type CodeCache, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
+import { dropSlotTables } from "./fetch.ts";
 import type { Handlers } from "./handlers.ts";
 import type { ReferenceStepper } from "./reference_step.ts";
 
@@ -216,7 +217,7 @@ export class Processor {
     const mode = i32[at + (S.CODEMODE >>> 2)]!;
     if (mode !== this.#mode) {
       // Slot tables are of one code mode, fetch entries do not say of which.
-      flushFetch(cpu);
+      dropSlotTables(cpu);
       this.#mode = mode;
     }
     const record = code.lookup(cpu);

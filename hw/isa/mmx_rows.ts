@@ -2,7 +2,7 @@
  * MMX: packed integers in the low 64 bits of the x87 registers. SDM vol. 1, "Programming with Intel MMX Technology"; vol. 3A,
  * "Intel MMX Technology System Programming".
  *
- * Room: `hw/isa/`. Every instruction but EMMS sets TOP to 0 and all tags valid, and a write of a register sets bits
+ * Room: `hw/isa/`. Every instruction sets TOP to 0 and all tags valid (EMMS: empty), and a write of a register sets bits
  * 79:64 of the x87 register beneath to ones. A pending x87 exception is taken first (#MF).
  *
  * @module
@@ -81,6 +81,7 @@ export const mmxRows: readonly Row[] = [
   }),
   row("EMMS", ["NP 0F 77"], { trap: "mmx", cpuid: "mmx" }, (b) => {
     checkMmx(b);
+    enterMmx(b);
     b.setState(S.FTW, 16, b.imm(0));
   }),
 ];

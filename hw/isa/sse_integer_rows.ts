@@ -81,10 +81,13 @@ function extractRow(mnemonic: string, encodings: readonly string[], cpuid: strin
   });
 }
 
-/** PCMPESTRx and PCMPISTRx: the comparison is a procedure (operands in VTEMP), result in VTEMP, flags in the returned image. */
-function stringCompareRow(mnemonic: string, opcode: string, explicit: boolean, mask: boolean): Row {
-  return row(mnemonic, [`66 0F 3A ${opcode} /r Vdq Wdq Ib`], sse("sse4_2"), (b, [first, second, imm], f) => {
-    const w = f.w === 64 ? 64 : 32;
+/**
+ * PCMPESTRx and PCMPISTRx: the comparison is a procedure (operands in VTEMP), result in VTEMP, flags in the returned image.
+ * REX.W (`w`) says how wide the explicit lengths are.
+ */
+function stringCompareRow(mnemonic: string, opcode: string, mask: boolean, explicit: boolean, w: 32 | 64 = 32): Row {
+  const prefix = explicit ? `66 W${w === 64 ? 1 : 0}` : "66";
+  return row(mnemonic, [`${prefix} 0F 3A ${opcode} /r Vdq Wdq Ib`], sse("sse4_2"), (b, [first, second, imm]) => {
     const source = b.readX(second!);
     b.setStateX(S.VTEMP, b.readX(first!));
     b.setStateX(S.VTEMP + 16, source);
@@ -234,9 +237,11 @@ export const sseIntegerRows: readonly Row[] = [
   row("PTEST", ["66 0F 38 17 /r Vdq Wdq"], sse("sse4_1"), ptest),
   procedureRow("PHMINPOSUW", "66 0F 38 41 /r Vdq:rw Wdq", "sse.phminposuw"),
   procedureRow("MPSADBW", "66 0F 3A 42 /r Vdq:rw Wdq Ib", "sse.mpsadbw"),
-  stringCompareRow("PCMPESTRM", "60", true, true),
-  stringCompareRow("PCMPESTRI", "61", true, false),
-  stringCompareRow("PCMPISTRM", "62", false, true),
+  stringCompareRow("PCMPESTRM", "60", true, true, 32),
+  stringCompareRow("PCMPESTRM", "60", true, true, 64),
+  stringCompareRow("PCMPESTRI", "61", false, true, 32),
+  stringCompareRow("PCMPESTRI", "61", false, true, 64),
+  stringCompareRow("PCMPISTRM", "62", true, false),
   stringCompareRow("PCMPISTRI", "63", false, false),
 
   logicRow("ANDPS", "NP 0F 54 /r Vdq:rw Wdq", "sse", "and"),

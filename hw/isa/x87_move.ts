@@ -102,6 +102,13 @@ export function scatter(cpu: Cpu, bytes: number): void {
   access.writeBytes(access.linLow, access.linHigh, cpu.base + S.VTEMP, bytes);
 }
 
+/** Faults where {@link scatter} would. */
+function probeWrite(cpu: Cpu, bytes: number): void {
+  const { access } = cpu;
+  access.segment(cpu.argLow(1), cpu.argLow(0), cpu.argHigh(0), bytes, true);
+  access.probe(access.linLow, access.linHigh, bytes, true);
+}
+
 /** The ten bytes at VTEMP. */
 export function gathered80(cpu: Cpu): bigint {
   return cpu.get64(S.VTEMP) | (BigInt(cpu.get32(S.VTEMP + 8) & 0xffff) << 64n);
@@ -210,7 +217,7 @@ function storeMemory({ bytes, convert, indefinite }: Target): Procedure {
     if (stored) {
       place80(cpu, value);
       scatter(cpu, bytes);
-    }
+    } else probeWrite(cpu, bytes); // as on silicon, an operand that can't be written comes before the exception
     pointOperand(cpu, 0);
     report(cpu, flags, env.c1 === true);
     if (stored) popTimes(cpu, cpu.argLow(2));

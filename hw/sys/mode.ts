@@ -180,8 +180,8 @@ export function setSegment(
 export const DR6_RESET = 0xffff_0ff0, DR7_RESET = 0x400;
 /** PAT at reset: WB, WT, UC−, UC, twice. */
 const PAT_RESET_HALF = 0x0007_0406;
-/** IA32_MISC_ENABLE: fast strings, MONITOR. */
-const MISC_ENABLE_RESET = 1 | (1 << 18);
+/** IA32_MISC_ENABLE: fast strings, MONITOR; no branch trace storage, no event-based sampling. */
+const MISC_ENABLE_RESET = 1 | (1 << 18) | 0x1800;
 
 /** What reset and INIT have in common. */
 function initCommon(cpu: Cpu): void {

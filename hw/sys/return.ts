@@ -38,7 +38,7 @@ const stack = new Stack();
 const STACK = 2;
 /** Bits of RFLAGS that any IRET loads, and those that a 32- or 64-bit one loads beside them. */
 const IRET_FLAGS = 0x4dd5, IRET_FLAGS_WIDE = RFLAGS.RF | RFLAGS.AC | RFLAGS.ID;
-/** What CPL 0 loads in a 32- or 64-bit IRET. */
+/** What CPL 0 in protected mode loads in a 32- or 64-bit IRET. */
 const IRET_FLAGS_CPL0 = RFLAGS.VIF | RFLAGS.VIP;
 const BLOCKED_BY_NMI = 8;
 const RSP = S.GPR + 4 * 8;
@@ -73,7 +73,7 @@ function setReturnFlags(cpu: Cpu, image: number, w: number, cpl: number): void {
   const old = i32[at]!;
   let mask = IRET_FLAGS;
   if (w !== 16) mask |= IRET_FLAGS_WIDE;
-  if (cpl === 0) mask |= w === 16 ? RFLAGS.IOPL : RFLAGS.IOPL | IRET_FLAGS_CPL0;
+  if (cpl === 0) mask |= w === 16 || !isProtected(cpu) ? RFLAGS.IOPL : RFLAGS.IOPL | IRET_FLAGS_CPL0;
   if (cpl <= ((old >>> 12) & 3)) mask |= RFLAGS.IF;
   storeStatusFlags(i32, cpu.base, image);
   let value = (image & mask) | (old & ~mask & ~RFLAGS.RF);

@@ -180,7 +180,8 @@ export const syscallProcedures: Procedures = {
     // Virtual-8086 mode is CPL 3: IOPL stays, IF follows (IOPL is 3).
     if (cpl === 0) mask |= RFLAGS.IOPL;
     if (cpl <= ((old >>> 12) & 3)) mask |= RFLAGS.IF;
-    const value = (cpu.argLow(0) & mask) | (cpu.rflags & ~mask & ~RFLAGS.RF);
+    let value = (cpu.argLow(0) & mask) | (cpu.rflags & ~mask & ~RFLAGS.RF);
+    if (!(old & RFLAGS.VM)) value &= ~(RFLAGS.VIF | RFLAGS.VIP);
     storeStatusFlags(i32, cpu.base, value);
     i32[at + FLAGS] = (value & ~0x8d5) | 2;
     if ((old ^ value) & RFLAGS.AC) updateTlbContext(cpu);

@@ -111,7 +111,8 @@ export function* pmapEnterLarge(
 
 /** Frees the tables (`pmap_release`). No processor may have the pmap active. */
 export function pmapRelease(pages: VmPages, pmap: Pmap): void {
-  for (const table of pmap.tables.splice(0)) pages.release(table);
+  // The root last, so that the next address space gets it again: nothing may depend on roots being fresh.
+  for (const table of pmap.tables.splice(0).reverse()) pages.release(table);
 }
 
 /** The table of a level that maps `va`; missing ones on the way are made. */

@@ -39,12 +39,19 @@ const CODE_BYTES = 15;
 
 /** A fault of a program, or of the kernel. */
 export interface FaultReport {
+  /** `gd_cpuid`. */
   readonly cpu: number;
+  /** Exception vector. */
   readonly vector: number;
+  /** The exception's name. */
   readonly name: string;
+  /** Name of the process, "kernel" for the kernel itself. */
   readonly process: string;
+  /** Its number, 0 for the kernel. */
   readonly pid: number;
+  /** Address of the faulting instruction. */
   readonly rip: bigint;
+  /** Error code, 0 for exceptions without. */
   readonly errorCode: bigint;
   /** For a page fault: the address that was accessed, and how. */
   readonly access?: {

@@ -94,7 +94,11 @@ async function main(args: readonly string[]): Promise<number> {
       return Promise.resolve(machine);
     },
     onInterrupted: async () => {
-      disassembler ??= (await import("../disassembler.ts")).disassemble;
+      try {
+        disassembler ??= (await import("../disassembler.ts")).disassemble;
+      } catch {
+        // iced-x86 is neither cached nor to be had: the report shows bytes.
+      }
     },
     status: (end) =>
       (end.reason === "idle" || end.reason === "poweroff") && kernel?.halted ? kernel.exitStatus : undefined,

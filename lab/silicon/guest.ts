@@ -96,7 +96,11 @@ export class Guest {
         let table = next(TABLES);
         table = next(table + (address >>> 30) * 8);
         table = next(table + ((address >>> 21) & 511) * 8);
-        this.#physical(table + ((address >>> 12) & 511) * 8).setUint32(0, (physical + at) | rights | PRESENT, true);
+        this.#physical(table + ((address >>> 12) & 511) * 8).setUint32(
+          0,
+          (physical + at) | rights | PRESENT,
+          true,
+        );
       }
     };
     map(KERNEL, 0, 0x1_0000, WRITABLE);

@@ -6,7 +6,17 @@
  *
  * @module
  */
-import { C, CODE, CODE_BYTES, CONTROL, CONTROL_BYTES, DATA, DATA_BYTES, FIXED, FIXED_BYTES } from "./layout.ts";
+import {
+  C,
+  CODE,
+  CODE_BYTES,
+  CONTROL,
+  CONTROL_BYTES,
+  DATA,
+  DATA_BYTES,
+  FIXED,
+  FIXED_BYTES,
+} from "./layout.ts";
 import { REGION, REGION_BYTES, SIGNAL_STACK, SIGNAL_STACK_BYTES, STUBS, STUBS_BYTES } from "./layout.ts";
 import { fromFx, type Outcome, REGISTER_WORDS, type Registers, toFx, W } from "./state.ts";
 

@@ -41,7 +41,7 @@ export interface Ending {
 
 /** What a sequence left. */
 export interface Outcome {
-  readonly ending: Ending;
+  ending: Ending;
   readonly registers: Registers;
   /** The writable memory. */
   readonly data: Uint32Array<ArrayBuffer>;

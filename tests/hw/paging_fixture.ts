@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { Access, type AccessOptions } from "../../hw/access.ts";
+import { Access } from "../../hw/access.ts";
+import type { AccessOptions } from "../../hw/access_options.ts";
 import { Bus } from "../../hw/bus.ts";
 import { Cpu, FAULT } from "../../hw/cpu.ts";
 import { type CpuModel, cpuModels } from "../../hw/cpuid.ts";

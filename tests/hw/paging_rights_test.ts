@@ -6,16 +6,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { explainWalk } from "../../hw/explain_walk.ts";
-import {
-  ACCESS,
-  CR0_WP,
-  CR4_PKE,
-  CR4_SMAP,
-  CR4_SMEP,
-  EFER_LMA,
-  EFER_NXE,
-  Walker,
-} from "../../hw/paging.ts";
+import { ACCESS, CR0_WP, CR4_PKE, CR4_SMAP, CR4_SMEP, EFER_LMA, EFER_NXE, Walker } from "../../hw/paging.ts";
 import { S } from "../../hw/state.ts";
 import { Bench } from "./paging_fixture.ts";
 

@@ -229,7 +229,11 @@ describe("reserved bits", () => {
             if (code === 9 && walker.lastLevel === level) found.push(bit);
           }
           bench.poke64(entries[level]!, clean);
-          assertEquals(found, expected(level, level === leafLevel), `${mode} leaf ${leafLevel} level ${level}`);
+          assertEquals(
+            found,
+            expected(level, level === leafLevel),
+            `${mode} leaf ${leafLevel} level ${level}`,
+          );
         }
       }
     }

@@ -1,11 +1,15 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import type { GateCpu } from "../../hw/gates.ts";
+import { gva } from "../../hw/address.ts";
+import type { Exec, GateCpu } from "../../hw/gates.ts";
 import { ENGINES, Machine } from "../../hw/machine.ts";
 import { R } from "../../hw/state.ts";
 import { bootKernel } from "../../kernel/boot.ts";
+import type { Kernel } from "../../kernel/kernel.ts";
+import { type Sysent, sysent } from "../../kernel/kern/init_sysent.ts";
+import { KSTACK_BYTES } from "../../kernel/platform/pc64/vmparam.ts";
 import { boot, builtProgram, mayRead } from "./kernel_fixture.ts";
-import { exitCall, resumeOnly, userProgram } from "./user_program.ts";
+import { CODE_VA, exitCall, resumeOnly, userProgram } from "./user_program.ts";
 
 const exit3 = userProgram((a) => exitCall(a.movImmediate32("rdi", 3)));
 const cpuCounts = [1, 2, 4];
@@ -221,6 +225,59 @@ describe("ring 3 against the kernel's gates", () => {
     assertEquals(kernel.ends.map(({ kind }) => kind), ["exit", "fault", "exit"]);
     assert(id !== 0n);
     assertEquals(steps, 1);
+  });
+});
+
+describe("the kernel against itself", () => {
+  /** Runs a program whose system call 999 does this in the kernel. */
+  function inKernel(body: (k: Kernel, cpu: GateCpu) => Exec<void>) {
+    const calls = sysent as Map<number, Sysent>;
+    calls.set(999, function* (k, cpu) {
+      yield* body(k, cpu);
+      return { value: 0n };
+    });
+    try {
+      const file = userProgram((a) => {
+        a.movImmediate32("rax", 999).db(0x0f, 0x05);
+        exitCall(a.movImmediate32("rdi", 3));
+      });
+      return boot([{ name: "caller", file }]);
+    } finally {
+      calls.delete(999);
+    }
+  }
+
+  const stores: Record<string, (k: Kernel) => bigint> = {
+    "its own code": (k) => k.locore.doreti,
+    "the page below its stack": (k) => k.cpus[0]!.stackTop - BigInt(KSTACK_BYTES) - 8n,
+    "an address that nothing is at": () => 0xffff_fff0_0000_0000n,
+  };
+  for (const [what, where] of Object.entries(stores)) {
+    it(`a store to ${what} is a panic with a report, and no exception of the host`, () => {
+      const { stop, console } = inKernel((k, cpu) => cpu.store64(gva(where(k)), 0n));
+      assert(stop.reason === "panic");
+      assertMatch(String(stop.error), /KernelPanic: page fault \(#PF\) in the kernel/);
+      assertMatch(console, /access {5}write of 0x[0-9a-f]{16} in kernel mode/);
+    });
+  }
+
+  it("its data may not be executed, and a user page not with SMEP", () => {
+    function* jumpTo(cpu: GateCpu, target: bigint): Exec<void> {
+      cpu.cpu.rip = target;
+      yield;
+    }
+    for (const target of [(k: Kernel) => k.locore.apGlobaldata, () => BigInt(CODE_VA)]) {
+      const { console } = inKernel((k, cpu) => jumpTo(cpu, target(k)));
+      assertMatch(console, /access {5}fetch of 0x[0-9a-f]{16} in kernel mode/);
+    }
+  });
+
+  it("a bug in a system call stops the machine and names the gate", () => {
+    const { stop } = inKernel(() => {
+      throw new TypeError("undefined is not a page");
+    });
+    assert(stop.reason === "panic");
+    assertEquals([stop.gate, String(stop.error)], ["syscall2", "TypeError: undefined is not a page"]);
   });
 });
 

@@ -61,7 +61,7 @@ describe("the 8042", () => {
     out(0x60, 0xff);
     assertEquals(line.level, true);
     assertEquals(answers(), [0xfa, 0xaa]);
-    assertEquals(line.level, false);
+    assertEquals([line.level, line.rises], [false, 2]);
     out(0x60, 0xf2);
     assertEquals(answers(), [0xfa, 0xab, 0x83]);
     out(0x60, 0xed);

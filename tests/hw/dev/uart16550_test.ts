@@ -50,6 +50,19 @@ describe("the 16550", () => {
     for (let i = 0; i < 4; i++) read(0);
     assertEquals([line.level, read(2)], [false, 0xc1]);
   });
+  it("drops the interrupt line between characters and below the trigger, so that edges are seen", () => {
+    const { chip, line, out, read } = uart();
+    out(4, 8);
+    out(1, 1);
+    chip.receive([1, 2, 3]);
+    for (let i = 0; i < 3; i++) read(0);
+    assertEquals([line.rises, line.level], [3, false]);
+    out(2, 0x81); // FIFO, trigger at 8
+    chip.receive(Array.from({ length: 10 }, (_, i) => i));
+    const rises = line.rises;
+    for (let i = 0; i < 9; i++) read(0);
+    assertEquals([line.rises - rises, read(2), line.level], [1, 0xcc, true]);
+  });
   it("interrupts for an empty transmitter; reading IIR ends it", () => {
     const { line, out, read } = uart();
     out(4, 8);

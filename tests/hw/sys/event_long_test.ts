@@ -177,7 +177,9 @@ describe("IRETQ", () => {
   /** Pushes a frame for IRETQ. */
   function frame(f: SystemFixture, rip: bigint, cs: number, flags: number, rsp: bigint, ss: number): void {
     const at = AT.STACK0 - 40;
-    [rip, BigInt(cs), BigInt(flags), rsp, BigInt(ss)].forEach((v, i) => f.view.setBigUint64(at + i * 8, v, true));
+    [rip, BigInt(cs), BigInt(flags), rsp, BigInt(ss)].forEach((v, i) =>
+      f.view.setBigUint64(at + i * 8, v, true)
+    );
     f.cpu.setGpr(4, BigInt(at));
   }
 

@@ -215,7 +215,11 @@ describe("call gates and far returns", () => {
       assertEquals([f.cpu.segSel(SEG.SS), f.cpu.cpl], [0, 0]);
       f.cpu.set32(S.ACTIVITY, 0);
       f.run("48cb", 1);
-      assertEquals([f.cpu.cpl, f.cpu.rip, f.cpu.gpr(4)], [3, BigInt(AT.USER_CODE + 2), BigInt(AT.USER_STACK)]);
+      assertEquals([f.cpu.cpl, f.cpu.rip, f.cpu.gpr(4)], [
+        3,
+        BigInt(AT.USER_CODE + 2),
+        BigInt(AT.USER_STACK),
+      ]);
     });
   });
 });

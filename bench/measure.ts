@@ -1,0 +1,135 @@
+/**
+ * How long things take: rounds chosen so that a run is long enough, engines and peers taking turns, medians of several runs.
+ *
+ * Room: `bench/`; imports the runners and the rows.
+ *
+ * @module
+ */
+import type { Program } from "./programs.ts";
+import type { Micro } from "./micro.ts";
+import type { Runner } from "./runner.ts";
+
+/** What was measured of a program on one runner. */
+export interface Figure {
+  /** Median seconds of a run with {@link rounds}, less those of one with none. */
+  readonly seconds: number;
+  readonly rounds: number;
+  /** Events (or instructions) a second. */
+  readonly perSecond: number;
+}
+
+/** What was measured of a program. */
+export interface Row {
+  readonly program: Program;
+  /** Instructions in a round, from our machine. */
+  readonly instructionsPerRound: number;
+  /** By runner; undefined where it does not run there. */
+  readonly figures: Readonly<Record<string, Figure | undefined>>;
+  /** What disagrees, in words. */
+  readonly disagreements: readonly string[];
+}
+
+/** Settings of {@link measure}. */
+export interface MeasureOptions {
+  /** Runs of which the median is taken. */
+  readonly runs: number;
+  /** Seconds that a run should take. */
+  readonly seconds: number;
+}
+
+/** A run shorter than this says nothing about the speed. */
+const SHORTEST = 0.2;
+/** A trial that is no longer than this over nothing is mostly noise. */
+const NOISE = 0.05;
+const ROUNDS_MAX = 1e8;
+
+/** The middle of some numbers. */
+export function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+}
+
+/** Measures one program on all runners. `counter` is the engine that counts instructions. */
+export async function measure(
+  program: Program,
+  runners: readonly Runner[],
+  counter: Runner,
+  options: MeasureOptions,
+): Promise<Row> {
+  const { name, checkRounds } = program;
+  const able = runners.filter((runner) =>
+    !(program.ownOnly && runner.isPeer) && !program.not?.includes(runner.name)
+  );
+  const empty = await counter.run(name, 0);
+  const counted = await counter.run(name, checkRounds);
+  const instructionsPerRound = Math.round((counted.instructions! - empty.instructions!) / checkRounds);
+  const disagreements: string[] = [];
+  const rounds = new Map<Runner, number>();
+  for (const runner of able) {
+    const checks = [await runner.run(name, checkRounds), await runner.run(name, 0)] as const;
+    for (const [i, expected] of [counted, empty].entries()) {
+      if (checks[i]!.check !== expected.check) {
+        disagreements.push(
+          `${name} ${i === 0 ? checkRounds : 0}: ${runner.name} gives ${
+            checks[i]!.check
+          }, ${counter.name} ${expected.check}`,
+        );
+      }
+    }
+    rounds.set(
+      runner,
+      await chooseRounds(program, runner, checks[0].seconds, checks[1].seconds, options.seconds),
+    );
+  }
+  const full = new Map<Runner, number[]>(able.map((runner) => [runner, []]));
+  const none = new Map<Runner, number[]>(able.map((runner) => [runner, []]));
+  for (let i = 0; i < options.runs; i++) {
+    for (const runner of able) {
+      none.get(runner)!.push((await runner.run(name, 0)).seconds);
+      full.get(runner)!.push((await runner.run(name, rounds.get(runner)!)).seconds);
+    }
+  }
+  const figures: Record<string, Figure | undefined> = {};
+  for (const runner of able) {
+    const seconds = median(full.get(runner)!) - median(none.get(runner)!);
+    const n = rounds.get(runner)!;
+    figures[runner.name] = {
+      seconds,
+      rounds: n,
+      perSecond: n * (program.perRound ?? instructionsPerRound) / seconds,
+    };
+  }
+  return { program, instructionsPerRound, figures, disagreements };
+}
+
+/** Rounds with which a run takes about `wanted` seconds more than one without any. */
+async function chooseRounds(
+  program: Program,
+  runner: Runner,
+  firstSeconds: number,
+  emptySeconds: number,
+  wanted: number,
+): Promise<number> {
+  let n = program.checkRounds;
+  let seconds = firstSeconds - emptySeconds;
+  while (seconds < Math.min(SHORTEST, wanted / 2) && n < ROUNDS_MAX) {
+    n = Math.min(ROUNDS_MAX, Math.ceil(n * Math.min(20, seconds > NOISE ? SHORTEST * 1.5 / seconds : 20)));
+    seconds = (await runner.run(program.name, n)).seconds - emptySeconds;
+  }
+  return Math.max(1, Math.min(ROUNDS_MAX, Math.round(n * wanted / seconds)));
+}
+
+/** Measures a row that needs no image: times a second. */
+export function measureMicro(micro: Micro, options: MeasureOptions): number {
+  const run = micro.make();
+  let times = 1000, seconds = 0;
+  const time = () => {
+    const start = performance.now();
+    run(times);
+    return (performance.now() - start) / 1000;
+  };
+  while ((seconds = time()) < SHORTEST) times *= 4;
+  times = Math.ceil(times * options.seconds / seconds);
+  return times / median(Array.from({ length: options.runs }, time));
+}

@@ -1,0 +1,88 @@
+/**
+ * What runs a bench program: our machine with one of its engines, in this process.
+ *
+ * Room: `bench/`; imports `hw/`. The peers are in peers.ts.
+ *
+ * @module
+ */
+import { loadImage } from "../hw/boot/image.ts";
+import { type EngineKind, Machine } from "../hw/machine.ts";
+import { IMAGE } from "./build.ts";
+
+/** One run of a program. */
+export interface RunResult {
+  readonly seconds: number;
+  /** Check value that the program printed, 16 hex digits. */
+  readonly check: string;
+  /** Instructions carried out; only our machine says so. */
+  readonly instructions?: number;
+  /** Hash of the final state; only our machine has one. */
+  readonly hash?: string;
+}
+
+/** Something that runs bench programs. */
+export interface Runner {
+  readonly name: string;
+  /** For people: version or the like. */
+  readonly about: string;
+  /** Whether it is a peer, whose time is that of a whole process. */
+  readonly isPeer: boolean;
+  run(program: string, rounds: number): Promise<RunResult>;
+  /** Removes what it keeps on disk. */
+  close(): Promise<void>;
+}
+
+/** The check value in what a program printed. */
+export function checkValue(output: string, where: string): string {
+  const match = /^check ([0-9a-f]{16})\r?$/m.exec(output);
+  if (match === null) {
+    throw new Error(`${where} gave no check value; it printed ${JSON.stringify(output.slice(-200))}`);
+  }
+  return match[1]!;
+}
+
+/** Our machine with one engine; the time is that of `Machine.run` alone. */
+export class EngineRunner implements Runner {
+  readonly name: EngineKind;
+  readonly about = "this machine";
+  readonly isPeer = false;
+  readonly #seed: number;
+  #image: Uint8Array | undefined;
+
+  constructor(name: EngineKind, seed = 1) {
+    this.name = name;
+    this.#seed = seed;
+  }
+
+  async run(program: string, rounds: number, hashed = false): Promise<RunResult> {
+    this.#image ??= await Deno.readFile(IMAGE);
+    let text = "";
+    const machine = new Machine({
+      engine: this.name,
+      memory: 256 << 20,
+      seed: this.#seed,
+      gates: true,
+      serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
+    });
+    machine.gates!.register({ name: "one", cpl: 0, body: one });
+    loadImage(machine, this.#image, { commandLine: `${program} ${rounds}` });
+    const start = performance.now();
+    const stop = machine.run();
+    const seconds = (performance.now() - start) / 1000;
+    if (stop.reason !== "exit") {
+      throw new Error(`"${program} ${rounds}" on ${this.name} ended by ${JSON.stringify(stop)}`);
+    }
+    return {
+      seconds,
+      check: checkValue(text, `"${program} ${rounds}" on ${this.name}`),
+      instructions: machine.instructions,
+      ...(hashed ? { hash: machine.hash() } : {}),
+    };
+  }
+  async close(): Promise<void> {}
+}
+
+/** Body of the gate that the program `gates` enters. */
+function* one(): Generator<undefined, number, void> {
+  return 1;
+}
