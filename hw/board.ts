@@ -13,6 +13,7 @@ import { DEBUG_EXIT_PORT, DebugConsole, DebugExit } from "./dev/debug_exit.ts";
 import { I8042 } from "./dev/i8042.ts";
 import { IoApic, IOAPIC_BASE } from "./dev/ioapic.ts";
 import { IRQ, IrqLines } from "./dev/irq.ts";
+import { FW_CFG_PORT, FwCfg } from "./dev/fw_cfg.ts";
 import { PciPorts } from "./dev/pci.ts";
 import { Pic8259 } from "./dev/pic8259.ts";
 import { Pit8254 } from "./dev/pit8254.ts";
@@ -83,6 +84,8 @@ export class Board {
   readonly power: PowerManagement;
   /** PCI configuration ports. */
   readonly pci: PciPorts;
+  /** QEMU's configuration ports. */
+  readonly fwCfg: FwCfg;
   /** Ports 80H and E9H. */
   readonly debugConsole: DebugConsole;
   /** The disk. */
@@ -106,6 +109,7 @@ export class Board {
     this.keyboard = new I8042(line(IRQ.keyboard), events.reset);
     this.power = new PowerManagement(clock, line(IRQ.sci), events.powerOff);
     this.pci = new PciPorts(events.reset);
+    this.fwCfg = new FwCfg(bus.memory.ramBytes, parts.cpus);
     this.debugConsole = new DebugConsole(events.debugConsole);
     if (parts.disk) this.disk = new VirtioBlk(bus, clock, parts.disk, line(IRQ.disk));
 
@@ -125,6 +129,7 @@ export class Board {
     bus.addPorts(0x3f8, 8, this.serial);
     bus.addPorts(PM1_EVENT_PORT, 12, this.power);
     bus.addPorts(0xcf8, 8, this.pci);
+    bus.addPorts(FW_CFG_PORT, 2, this.fwCfg);
   }
 
   /** Does what PC firmware leaves behind: ACPI tables, vectors and data area in low memory, interrupt controllers and timer set up. */
@@ -167,6 +172,7 @@ export class Board {
       keyboard: this.keyboard.save(),
       power: this.power.save(),
       pci: this.pci.save(),
+      fwCfg: this.fwCfg.save(),
       disk: this.disk?.save(),
     };
   }
@@ -182,6 +188,7 @@ export class Board {
     this.keyboard.load(state.keyboard);
     this.power.load(state.power);
     this.pci.load(state.pci);
+    this.fwCfg.load(state.fwCfg);
     if (state.disk) this.disk?.load(state.disk);
   }
 }
@@ -206,6 +213,8 @@ export interface BoardState {
   readonly power: ReturnType<PowerManagement["save"]>;
   /** State of `pci`. */
   readonly pci: ReturnType<PciPorts["save"]>;
+  /** State of `fwCfg`. */
+  readonly fwCfg: ReturnType<FwCfg["save"]>;
   /** State of `disk`. */
   readonly disk: ReturnType<VirtioBlk["save"]> | undefined;
 }

@@ -217,7 +217,9 @@ export class CodeCache implements CodeWatch {
       if (waiting) {
         for (const record of waiting) {
           // A record taken back meanwhile may be a link by now, with a target of its own.
-          if (this.#memory.u16[(record + REC.handler) >>> 1]! >= PSEUDO.first) u32[(record + REC.disp) >>> 2] = at;
+          if (this.#memory.u16[(record + REC.handler) >>> 1]! >= PSEUDO.first) {
+            u32[(record + REC.disp) >>> 2] = at;
+          }
         }
         this.#unlinked.delete(slot);
       }
@@ -328,7 +330,8 @@ export class CodeCache implements CodeWatch {
     const { u16, u8 } = this.#memory;
     u16[(at + REC.r0) >>> 1] = vector;
     u16[(at + REC.r2) >>> 1] = vector === 13 ? 1 : 0;
-    u8[at + REC.length] = 1;
+    // Whatever bytes made it undefined: a store to any of them may make it something.
+    u8[at + REC.length] = INSTRUCTION_BYTES_MAX;
   }
 
   /** A lookup record that was just left through now leads straight to what was found. */
@@ -449,7 +452,8 @@ export class CodeCache implements CodeWatch {
       // A pseudo-record stands before a line's first record.
       if (
         handler < PSEUDO.first || handler >= plain.length ||
-        u16[(before + REC.pageOffset) >>> 1]! + u8[before + REC.length]! !== u16[(next + REC.pageOffset) >>> 1]
+        u16[(before + REC.pageOffset) >>> 1]! + u8[before + REC.length]! !==
+          u16[(next + REC.pageOffset) >>> 1]
       ) return;
       u16[(before + REC.handler) >>> 1] = plain[handler]!;
       next = before;

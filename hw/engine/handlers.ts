@@ -6,7 +6,17 @@
  *
  * @module
  */
-import { CPU_BLOCK_BASE, CPU_BLOCK_SIZE, EXIT_END, EXIT_NONE, R, REC, S, SEG, VECTOR_TABLES_BASE } from "../state.ts";
+import {
+  CPU_BLOCK_BASE,
+  CPU_BLOCK_SIZE,
+  EXIT_END,
+  EXIT_NONE,
+  R,
+  REC,
+  S,
+  SEG,
+  VECTOR_TABLES_BASE,
+} from "../state.ts";
 import { type Cpu, FAULT, type Procedures } from "../cpu.ts";
 import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";
@@ -15,10 +25,23 @@ import { bulkString } from "./bulk.ts";
 import { type InlineForm, inlineForms } from "./inline_forms.ts";
 import type { Effects } from "./wasm/base.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
-import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter, type WrittenModule } from "./wasm/interpreter_module.ts";
+import {
+  type InlineHandler,
+  PSEUDO,
+  writeCalled,
+  writeInterpreter,
+  type WrittenModule,
+} from "./wasm/interpreter_module.ts";
 
 /** The interpreter's entry: (base, ptr, entry, budget, ctx, fetch) → exit code. */
-export type Run = (base: number, ptr: number, entry: number, budget: number, ctx: number, fetch: number) => number;
+export type Run = (
+  base: number,
+  ptr: number,
+  entry: number,
+  budget: number,
+  ctx: number,
+  fetch: number,
+) => number;
 
 /** How a form is carried out: the handler number of the record, and for `PSEUDO.called` the slot of the table. */
 export interface HandlerRef {
@@ -114,7 +137,9 @@ export class Handlers {
     const known = this.#byKey.get(key);
     if (known) return known;
     const rare = this.calledCount++;
-    if (rare >= TABLE_MAX) throw new Error("Out of handler slots: the instruction table has more forms than a record can name");
+    if (rare >= TABLE_MAX) {
+      throw new Error("Out of handler slots: the instruction table has more forms than a record can name");
+    }
     const ref = { handler: PSEUDO.called, rare };
     this.#byKey.set(key, ref);
     this.#pending.push({ rare, handler: { parts: [{ form, hasIndex }] } });
@@ -128,7 +153,9 @@ export class Handlers {
   flush(): void {
     if (this.#pending.length === 0) return;
     const batch = this.#pending.splice(0);
-    const exports = this.#instantiate(writeCalled(pagesOf(this.#memory), batch.map((entry) => entry.handler)));
+    const exports = this.#instantiate(
+      writeCalled(pagesOf(this.#memory), batch.map((entry) => entry.handler)),
+    );
     batch.forEach((entry, i) => {
       const { rare } = entry;
       while (rare >= this.#table.length) this.#table.grow(TABLE_STEP);

@@ -242,10 +242,18 @@ export class Processor {
     const i32 = this.#i32, at = this.#at;
     const context = i32[at + (S.TLBCTX >>> 2)]!;
     const isFlat = i32[at + (S.CODEMODE >>> 2)] === 2 ||
-      (i32[at + ((S.SEGBASE + SEG.CS * 8) >>> 2)] === 0 && i32[at + ((S.SEGLIMIT + SEG.CS * 4) >>> 2)] === -1);
+      (i32[at + ((S.SEGBASE + SEG.CS * 8) >>> 2)] === 0 &&
+        i32[at + ((S.SEGLIMIT + SEG.CS * 4) >>> 2)] === -1);
     this.#given = budget;
     this.#setRemaining(budget);
-    const exit = handlers.run(base, record, record, budget, context, isFlat ? context + FTLB_FETCH : base + S.NOFETCH);
+    const exit = handlers.run(
+      base,
+      record,
+      record,
+      budget,
+      context,
+      isFlat ? context + FTLB_FETCH : base + S.NOFETCH,
+    );
     this.#done += budget - i32[at + (S.REMAINING >>> 2)]!;
     this.#given = 0;
     this.#setRemaining(0);

@@ -5,11 +5,11 @@
  *
  * @module
  */
-import { Machine, type MachineOptions } from "../../hw/machine.ts";
+import { Machine } from "../../hw/machine.ts";
 import { bootKernel } from "../../kernel/boot.ts";
 import type { Disassembler, Kernel, Program } from "../../kernel/kernel.ts";
 import { describeOptions, didYouMean, flag, parseArguments, texts, UsageError } from "./args.ts";
-import { answeredAtOnce, runFrontEnd, runMain } from "./frontend.ts";
+import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
 
 const specs = {
@@ -72,26 +72,22 @@ async function main(args: readonly string[]): Promise<number> {
   let machine: Machine | undefined;
   let kernel: Kernel | undefined;
   let disassembler: Disassembler | undefined;
+  /** Not there yet: the machine stops before its next instruction, and goes on when it is. */
+  const findDisassembler = () => {
+    if (disassembler === undefined) machine?.interrupt();
+    return disassembler;
+  };
   return await runFrontEnd({
     task: "boot",
     args,
     values: options,
     load: (tap) => {
-      machine = buildMachine({
-        ...machineOptions(options),
-        gates: true,
-        serial: { output: (bytes) => tap.take(bytes) },
-      });
-      kernel = bootKernel(machine, {
-        programs,
-        verbose: !options.quiet,
-        disassembler: () => {
-          // Not there yet: the machine stops before its next instruction, and goes on when it is.
-          if (disassembler === undefined) machine?.interrupt();
-          return disassembler;
-        },
-      });
-      return Promise.resolve(machine);
+      const output = (bytes: Uint8Array) => tap.take(bytes);
+      return Promise.resolve(orUsageError(() => {
+        machine = new Machine({ ...machineOptions(options), gates: true, serial: { output } });
+        kernel = bootKernel(machine, { programs, verbose: !options.quiet, disassembler: findDisassembler });
+        return machine;
+      }));
     },
     onInterrupted: async () => {
       try {
@@ -103,15 +99,6 @@ async function main(args: readonly string[]): Promise<number> {
     status: (end) =>
       (end.reason === "idle" || end.reason === "poweroff") && kernel?.halted ? kernel.exitStatus : undefined,
   });
-}
-
-function buildMachine(options: MachineOptions): Machine {
-  try {
-    return new Machine(options);
-  } catch (error) {
-    if (error instanceof RangeError) throw new UsageError(error.message);
-    throw error;
-  }
 }
 
 if (import.meta.main) {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import { BootError } from "../../hw/boot/boot_error.ts";
 import type { Machine } from "../../hw/machine.ts";
 import type { TraceEvent } from "../../hw/trace.ts";
 import { UsageError } from "./args.ts";
@@ -52,6 +53,16 @@ export function answeredAtOnce(values: MachineValues, help: string): boolean {
     return true;
   }
   return false;
+}
+
+/** What the machine's builder and its loaders refuse is the command line's mistake. */
+export function orUsageError<T>(build: () => T): T {
+  try {
+    return build();
+  } catch (error) {
+    if (error instanceof BootError || error instanceof RangeError) throw new UsageError(error.message);
+    throw error;
+  }
 }
 
 /** Loads, runs, reports. Gives the exit status. */

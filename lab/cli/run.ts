@@ -5,11 +5,10 @@
  *
  * @module
  */
-import { BootError } from "../../hw/boot/boot_error.ts";
 import { loadImage } from "../../hw/boot/image.ts";
 import { Machine } from "../../hw/machine.ts";
 import { describeOptions, parseArguments, text, texts, UsageError } from "./args.ts";
-import { answeredAtOnce, runFrontEnd, runMain } from "./frontend.ts";
+import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
 
 const specs = {
@@ -53,8 +52,8 @@ async function main(args: readonly string[]): Promise<number> {
     task: "run",
     args,
     values: options,
-    load: (tap) => {
-      try {
+    load: (tap) =>
+      Promise.resolve(orUsageError(() => {
         const machine = new Machine({
           ...machineOptions(options),
           serial: { output: (bytes) => tap.take(bytes) },
@@ -64,12 +63,8 @@ async function main(args: readonly string[]): Promise<number> {
           modules,
           ...(initrd === undefined ? {} : { initrd }),
         });
-        return Promise.resolve(machine);
-      } catch (error) {
-        if (error instanceof BootError || error instanceof RangeError) throw new UsageError(error.message);
-        throw error;
-      }
-    },
+        return machine;
+      })),
   });
 }
 

@@ -10,6 +10,7 @@ import { type Case, Generator } from "./generator.ts";
 import { Guest, modelLike } from "./guest.ts";
 import { CODE, DATA, DATA_BYTES, FIXED_BYTES, SLOT_BYTES, SLOTS } from "./layout.ts";
 import { HostProcessor } from "./native.ts";
+import { MXCSR_MM } from "./rules.ts";
 import { assemble, type Assembled } from "./sequence.ts";
 import { type Outcome, REGISTER_WORDS, W } from "./state.ts";
 import { Pool } from "./values.ts";
@@ -185,8 +186,21 @@ function assembled(one: Case, address: number): Assembled {
 
 const ALIGNMENT_CHECK = 17, PAGE_FAULT = 14;
 
+function forget(from: Outcome, to: Outcome): void {
+  to.ending = from.ending;
+  to.registers.set(from.registers);
+  to.data.set(from.data);
+}
+
 /** Makes equal what is not compared: `to` is changed. */
-function level(one: Case, made: Assembled, address: number, from: Outcome, to: Outcome, keep?: readonly number[]): void {
+function level(
+  one: Case,
+  made: Assembled,
+  address: number,
+  from: Outcome,
+  to: Outcome,
+  keep?: readonly number[],
+): void {
   const r = from.registers, s = to.registers;
   let flags = FLAGS;
   if (from.ending.vector >= 0) {
@@ -197,14 +211,18 @@ function level(one: Case, made: Assembled, address: number, from: Outcome, to: O
     if (item !== undefined) {
       flags &= ~item.undefinedFlags;
       if (item.looseX87) s.set(r.subarray(W.fsw, W.xmm), W.fsw);
-      if (item.looseOrder && from.ending.vector === PAGE_FAULT) to.ending = { ...to.ending, cr2: from.ending.cr2 };
-      if (item.looseAlignment && from.ending.vector === ALIGNMENT_CHECK) {
-        to.ending = from.ending;
-        to.registers.set(from.registers);
-        to.data.set(from.data);
+      if (item.looseOrder && from.ending.vector === PAGE_FAULT) {
+        to.ending = { ...to.ending, cr2: from.ending.cr2 };
+      }
+      const { vector } = from.ending;
+      if (
+        (item.looseAlignment && vector === ALIGNMENT_CHECK) || (item.looseFaults && vector === PAGE_FAULT)
+      ) {
+        forget(from, to);
       }
     }
   }
+  if (r[W.mxcsr]! & MXCSR_MM) forget(from, to);
   s[W.flags] = (s[W.flags]! & flags) | (r[W.flags]! & ~flags);
   // AMD looks at the alignment before the translation, Intel after it. With either fault nothing has happened.
   if (from.ending.vector === ALIGNMENT_CHECK && to.ending.vector === PAGE_FAULT) to.ending = from.ending;

@@ -17,6 +17,7 @@ import { S } from "../../hw/state.ts";
 import { DATA, DATA_BYTES, FIXED, FIXED_BYTES } from "./layout.ts";
 import {
   alignmentIsLoose,
+  faultsAreLoose,
   orderIsLoose,
   reasonToDrop,
   reasonToExclude,
@@ -50,7 +51,7 @@ const SCRATCH_OFFSETS: ReadonlySet<number> = new Set([
 const ADDRESS_ONLY: ReadonlySet<string> = new Set(["LEA", "NOP"]);
 /** Bit instructions with a bit offset in a register reach far from their memory operand. */
 const BIT_OFFSET: ReadonlySet<string> = new Set(["BT", "BTC", "BTR", "BTS"]);
-const PUSHFQ = 0x9c, POPFQ = 0x9d, LOCK = 0xf0;
+const PUSHFQ = 0x9c, POPFQ = 0x9d, LOCK = 0xf0, ENTER = 0xc8;
 /** Prefixes that say nothing in 64-bit mode: ES, CS, SS, DS; and GS, whose base is 0. */
 const EMPTY_PREFIXES = [0x26, 0x2e, 0x36, 0x3e, 0x65] as const;
 /** Most items of a sequence. */
@@ -335,7 +336,7 @@ export class Generator {
     bytes.set(out.slice(0, 16));
     const decoded = decode(bytes, 0, out.length, 2, this.#features);
     const prefix: number[] = [...before];
-    let mask = 0, looseX87 = false, looseAlignment = false, looseOrder = false;
+    let mask = 0, looseX87 = false, looseAlignment = false, looseFaults = false, looseOrder = false;
     let settling: readonly number[] = [];
     if (!isDecoded(decoded)) {
       // Of what is no instruction, only a LOCK that is not allowed is tried.
@@ -357,6 +358,7 @@ export class Generator {
       settling = settlingCode(decoded);
       looseX87 = x87IsLoose(decoded);
       looseAlignment = alignmentIsLoose(decoded);
+      looseFaults = faultsAreLoose(decoded);
       looseOrder = orderIsLoose(decoded);
     }
     const skip = prefix.length;
@@ -368,6 +370,7 @@ export class Generator {
       undefinedFlags: mask,
       looseX87,
       looseAlignment,
+      looseFaults,
       looseOrder,
       ...(relative >= 0 ? { relative: { at: skip + relative, end, target: this.#target() } } : {}),
       ...(jump === undefined ? {} : { jump }),
@@ -451,13 +454,16 @@ export class Generator {
     const to = index + 1 + c.below(count - index);
     const item = (bytes: number[], at: number, end: number, size: 1 | 4 = 4): Item => ({
       bytes,
-      jump: { at, size, end, to },
+      ...(at > 0 ? { jump: { at, size, end, to } } : {}),
       undefinedFlags: 0,
       looseX87: false,
-      looseAlignment: false,
+      looseAlignment: bytes[0] === ENTER,
+      looseFaults: bytes[0] === ENTER,
       looseOrder: false,
     });
-    switch (c.below(6)) {
+    switch (c.below(7)) {
+      case 6: // enter imm16, imm8; leave
+        return item([ENTER, c.below(64), 0, c.oneIn(2) ? 0 : c.below(40), 0xc9], 0, 0);
       case 0: // jmp rel32
         return item([0xe9, 0, 0, 0, 0], 1, 5);
       case 1: // jmp rel8

@@ -23,6 +23,7 @@ const EXCLUDED: Readonly<Record<string, string>> = {
   JMP: "only as part of a template, with a target inside the sequence",
   CALL: "only as part of a template",
   RET: "only as part of a template",
+  LEAVE: "only as part of a template: it loads RBP, which addresses are made of",
   PAUSE: "a hypervisor may count it; AMD takes F3 90 with REX.B as XCHG, Intel as PAUSE",
   F2XM1: "the last bit of a transcendental function is the processor's own",
   FYL2X: "the last bit of a transcendental function is the processor's own",
@@ -70,6 +71,7 @@ export function reasonToDrop(decoded: Decoded): string | undefined {
   if (mnemonic === "CVTPI2PS" && hasMemory) {
     return "AMD leaves the x87 alone, as CVTPI2PD does; Intel goes to MMX state";
   }
+  if (mnemonic === "MOVSXD" && hasMemory && operands[0]?.width === 16) return "AMD reads 32 bits, Intel 16";
   return undefined;
 }
 
@@ -91,11 +93,23 @@ export function x87IsLoose(decoded: Decoded): boolean {
 
 /**
  * True for operands whose alignment check is each model's own: 16 bytes and more (Intel checks the alignment of 2-, 4- and
- * 8-byte accesses, AMD of these too), and FXRSTOR (where the SDM says that it may vary).
+ * 8-byte accesses, AMD of these too), and FXRSTOR (where the SDM says that it may vary). ENTER has pushed by then on AMD.
  */
 export function alignmentIsLoose(decoded: Decoded): boolean {
-  return decoded.form.operands.some((o) => o.kind === "mem" && (o.width === 0 || o.width >= 128));
+  return /^ENTER$|^MASKMOV/.test(decoded.form.row.mnemonic) ||
+    decoded.form.operands.some((o) => o.kind === "mem" && (o.width === 0 || o.width >= 128));
 }
+
+/**
+ * True for masked stores: whether the bytes that are not stored can fault is, says the SDM, each model's own. AMD faults as
+ * if all were stored, at the first. And for ENTER, which has pushed by then on AMD.
+ */
+export function faultsAreLoose(decoded: Decoded): boolean {
+  return /^MASKMOV|^ENTER$/.test(decoded.form.row.mnemonic);
+}
+
+/** AMD's MXCSR.MM, which makes misaligned operands legal; reserved elsewhere. A sequence that has set it is not compared. */
+export const MXCSR_MM = 0x2_0000;
 
 /** True for operands read in pieces in an order that is not architectural: which page faults first may differ. */
 export function orderIsLoose(decoded: Decoded): boolean {

@@ -22,6 +22,8 @@ export interface Item {
   readonly looseX87: boolean;
   /** An alignment-check exception of the host's may be missing. */
   readonly looseAlignment: boolean;
+  /** A page fault of the host's may be missing. */
+  readonly looseFaults: boolean;
   /** The address of a page fault is not compared. */
   readonly looseOrder: boolean;
 }

@@ -115,7 +115,20 @@ describe("the kernel", { ignore: !mayRead }, () => {
     });
   }
 
-  it("gives every page back: a thousand programs fit where one does", () => {
+  it("forgets no invalidation: the worst legal TLB shows the sanitizer nothing", () => {
+    const names = ["hello", "null", "sse", "overflow", "syscalls"];
+    for (const cpus of cpuCounts) {
+      const { machine, kernel } = boot(names.map((name) => builtProgram(name)), {
+        tlb: "sticky",
+        sanitizer: true,
+        cpus,
+      });
+      assertEquals(kernel.ends.length, names.length);
+      assertEquals(machine.sanitizer?.count, 0);
+    }
+  });
+
+  it("gives every page back: many programs fit where one does", () => {
     let free: number | undefined;
     const programs = Array.from({ length: 40 }, () => ({ name: "exit3", file: exit3 }));
     const { kernel } = boot([...programs, builtProgram("null"), ...programs], {

@@ -99,6 +99,12 @@ describe("deno task boot", { ignore: !allowed }, () => {
     assertEquals(await run(), stats);
   });
 
+  it("refuses a machine that is too small for the kernel", async () => {
+    const { code, errors } = await cli("boot", ["--memory", "1M"]);
+    assertStringIncludes(errors, "a machine with more memory");
+    assertEquals(code, 2);
+  });
+
   it("takes piped input", async () => {
     const { code } = await cli("boot", [], "words that nobody reads\n");
     assertEquals(code, 0);

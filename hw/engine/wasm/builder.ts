@@ -37,7 +37,13 @@ export const PROCEDURE_END = 2;
 
 /** What set the flags last within this handler. */
 type LastFlags =
-  | { readonly kind: "add" | "sub"; readonly w: Width; readonly a: WasmInt; readonly b: WasmInt; readonly r: WasmInt }
+  | {
+    readonly kind: "add" | "sub";
+    readonly w: Width;
+    readonly a: WasmInt;
+    readonly b: WasmInt;
+    readonly r: WasmInt;
+  }
   | { readonly kind: "logic" | "inc" | "dec"; readonly w: Width; readonly r: WasmInt };
 
 /** Writes wasm for descriptions; one per module being written. */
@@ -824,7 +830,10 @@ export class WasmBuilder extends WasmVector implements Builder<WasmInt, WasmCond
       ["SF", 7],
       ["OF", 11],
     ];
-    let image = this.and(this.state(S.RFLAGS, 32), this.imm(BigInt(0xffff_ffff & ~RFLAGS_STATUS) & 0xffff_ffffn));
+    let image = this.and(
+      this.state(S.RFLAGS, 32),
+      this.imm(BigInt(0xffff_ffff & ~RFLAGS_STATUS) & 0xffff_ffffn),
+    );
     for (const [name, shift] of shifts) {
       const c = this.flag(name);
       this.push(image);
@@ -1148,6 +1157,3 @@ export function bulkInfo(f: Form): number {
   const kind = f.row.mnemonic.startsWith("MOVS") ? 1 : f.row.mnemonic.startsWith("STOS") ? 2 : 0;
   return (f.w / 8) | (f.aw << 4) | ((f.segment < 0 ? 0 : f.segment) << 12) | (f.mode << 16) | (kind << 20);
 }
-
-
-

@@ -375,9 +375,7 @@ export function writeCalled(memoryPages: number, handlers: readonly InlineHandle
     for (const name of builder.procedures) procedures.add(name);
     bodies.push({ locals: builder.locals, code: w.bytes() });
   }
-  bodies.forEach((body, i) =>
-    module.exportFunction(String(i), module.define(type, body.locals, body.code))
-  );
+  bodies.forEach((body, i) => module.exportFunction(String(i), module.define(type, body.locals, body.code)));
   return { bytes: module.finish(), procedures: [...procedures], effects };
 }
 

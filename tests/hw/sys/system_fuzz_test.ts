@@ -5,6 +5,7 @@ import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Random } from "../../../hw/random.ts";
 import { S, SEG } from "../../../hw/state.ts";
+import { updateMode } from "../../../hw/sys/mode.ts";
 import { AT, type Mode, SEL, SystemFixture } from "./system_fixture.ts";
 
 /** Opcodes of system instructions; `m` is followed by a random ModRM byte. */
@@ -49,6 +50,20 @@ function program(random: Random): string {
   return hex;
 }
 
+/** Puts a processor that came to a halt back where it began, somewhere else in the program. */
+function revive(f: SystemFixture, start: Uint8Array, random: Random, at: number): void {
+  f.cpu.memory.u8.set(start, f.cpu.base + S.RIP);
+  f.cpu.set32(S.ACTIVITY, 0);
+  f.cpu.set32(S.BLOCKING, 0);
+  f.cpu.set32(S.PENDINGDB, 0);
+  f.cpu.set32(S.ATTENTION, 0);
+  f.cpu.access.tlb.flushAll();
+  updateMode(f.cpu);
+  f.cpu.setGpr(random.next() % 16, VALUES[random.next() % VALUES.length]!);
+  f.cpu.setGpr(4, BigInt(f.cpu.cpl === 3 ? AT.USER_STACK : AT.STACK0));
+  f.cpu.rip = BigInt((at === AT.CODE && f.cpu.segBase(SEG.CS) !== 0n ? 0 : at) + (random.next() % 96));
+}
+
 /** Runs one random program; the trace of states and the final hash. */
 function run(seed: number, mode: Mode, engine: "reference" | "interpreter"): string[] {
   const random = new Random(seed);
@@ -73,13 +88,17 @@ function run(seed: number, mode: Mode, engine: "reference" | "interpreter"): str
   const at = mode === "real" ? AT.CODE : ring === 3 ? AT.USER_CODE : AT.CODE;
   f.place(at, program(random));
   f.cpu.rip = BigInt(mode === "real" ? 0 : at);
+  const start = f.cpu.memory.u8.slice(f.cpu.base + S.RIP, f.cpu.base + S.RETIRED);
   const states: string[] = [];
-  for (let i = 0; i < 40; i++) {
+  for (let i = 0; i < 120; i++) {
     f.step(1);
     states.push(
-      `${f.cpu.rip.toString(16)} ${f.cpu.rflags.toString(16)} ${f.cpu.segSel(SEG.CS).toString(16)} ${f.cpu.cpl} ` +
+      `${f.cpu.rip.toString(16)} ${f.cpu.rflags.toString(16)} ${
+        f.cpu.segSel(SEG.CS).toString(16)
+      } ${f.cpu.cpl} ` +
         `${f.cpu.gpr(4).toString(16)} ${f.cpu.gpr(0).toString(16)} ${f.cpu.get32(S.ACTIVITY)}`,
     );
+    if (f.cpu.get32(S.ACTIVITY) !== 0 || random.next() % 16 === 0) revive(f, start, random, at);
   }
   states.push(f.machine.hash());
   return states;
