@@ -280,11 +280,14 @@ function deliverLong(
   i32[at + (S.RIP >>> 2)] = (word0 & 0xffff) | (word1 & 0xffff_0000);
   i32[at + (S.RIP >>> 2) + 1] = targetHigh;
   setCodeSegment64(cpu, selector, cs, newCpl);
-  if (newCpl !== cpl) setNull(cpu, SEG.SS, newCpl);
   let cleared = RFLAGS.TF | RFLAGS.NT | RFLAGS.RF | RFLAGS.VM;
   if (type === 0xe) cleared |= RFLAGS.IF;
   i32[at + (S.RFLAGS >>> 2)]! &= ~cleared;
-  updateTlbContext(cpu);
+  // The fast-TLB context follows CPL alone: AC stays.
+  if (newCpl !== cpl) {
+    setNull(cpu, SEG.SS, newCpl);
+    updateTlbContext(cpu);
+  }
 }
 
 // ---- protected mode without IA-32e, virtual-8086 mode

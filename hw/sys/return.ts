@@ -121,6 +121,7 @@ function returnLong(cpu: Cpu, size: 2 | 4 | 8): number {
   markAccessed(cpu, code);
   if (hasStack) markAccessed(cpu, stackDescriptor);
 
+  const oldFlags = i32[at + (S.RFLAGS >>> 2)]!;
   setReturnFlags(cpu, flags, size * 8, cpl);
   const long = code.isLong;
   if (long) setCodeSegment64(cpu, cs, code, rpl);
@@ -133,7 +134,7 @@ function returnLong(cpu: Cpu, size: 2 | 4 | 8): number {
   i32[at + (RSP >>> 2) + 1] = rspHigh;
   if (rpl !== cpl) dropPrivilegedSegments(cpu, rpl);
   if (!long) updateCodeAndStackMode(cpu);
-  updateTlbContext(cpu);
+  if (rpl !== cpl || ((oldFlags ^ i32[at + (S.RFLAGS >>> 2)]!) & RFLAGS.AC) !== 0) updateTlbContext(cpu);
   return afterTransfer(cpu);
 }
 

@@ -33,10 +33,10 @@ Deno.test("a run cut into pieces of any size ends as the same run in one piece",
     for (const steps of pieces) machine.run({ steps });
     return machine.hash();
   };
-  const whole = run([5000]);
-  assertEquals(run([1, 2, 3, 31, 32, 33, 64, 100, 1000, 3734]), whole);
-  assertEquals(run(Array.from({ length: 500 }, () => 10)), whole);
-  assertNotEquals(run([4999]), whole);
+  const whole = run([1000]);
+  assertEquals(run([1, 2, 3, 31, 32, 33, 64, 100, 300, 434]), whole);
+  assertEquals(run(Array.from({ length: 100 }, () => 10)), whole);
+  assertNotEquals(run([999]), whole);
 });
 
 /** 64-bit code at 8000H of a random guest replaced by `bytes`, run for `steps` on both engines. */
