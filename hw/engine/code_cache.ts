@@ -41,7 +41,8 @@ import {
   ripRelativeDisplacement,
 } from "../isa/decode.ts";
 import { dropSlotTables, FETCH_FAULT, FETCH_NOT_RAM, fetchedPage, fetchEntry } from "./fetch.ts";
-import { type Handlers, TRAIT } from "./handlers.ts";
+import { TRAIT } from "./handler_plan.ts";
+import type { Handlers } from "./handlers.ts";
 import { PSEUDO } from "./wasm/interpreter_module.ts";
 
 /** {@link CodeCache.lookup}: the fetch faulted; the fault is pending. */

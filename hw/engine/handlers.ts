@@ -22,16 +22,9 @@ import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";
 import { installPermuteTables } from "../isa/vector.ts";
 import { bulkString } from "./bulk.ts";
-import { type InlineForm, inlineForms } from "./inline_forms.ts";
-import type { Effects } from "./wasm/base.ts";
+import { handlerKey, type HandlerPlan, handlerPlan } from "./handler_plan.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
-import {
-  type InlineHandler,
-  PSEUDO,
-  writeCalled,
-  writeInterpreter,
-  type WrittenModule,
-} from "./wasm/interpreter_module.ts";
+import { type InlineHandler, PSEUDO, writeCalled } from "./wasm/interpreter_module.ts";
 
 /** The interpreter's entry: (base, ptr, entry, budget, ctx, fetch) → exit code. */
 export type Run = (
@@ -49,30 +42,14 @@ export interface HandlerRef {
   readonly rare: number;
 }
 
-/** What the code cache must know of a handler to see which flags are dead, as bits of {@link Handlers.traits}. */
-export const TRAIT = {
-  /** Others may see the flags as they are before this instruction: it reads them, or may leave the line. */
-  needsFlags: 1,
-  /** It sets all six flags whatever happens. */
-  killsFlags: 2,
-} as const;
-
 /** Table slots are added in steps of this many. */
 const TABLE_STEP = 1024;
-/** Which word of a form's key is the segment (decode.ts makes the keys). */
-const SEGMENT_IN_KEY = 7;
 /** A record has 16 bits for the slot. */
 const TABLE_MAX = 0x1_0000;
 
 /** Makes and keeps handlers. */
 export class Handlers {
   readonly run: Run;
-  /** For a fused handler, the handler of its first instruction alone; for one without flags, that with; otherwise the handler itself. */
-  readonly plain: Uint16Array;
-  /** By handler: {@link TRAIT} bits. */
-  readonly traits: Uint8Array;
-  /** By handler: the variant that stores no flags, or the handler itself. */
-  readonly flagless: Uint16Array;
   /** Number of called handlers made so far. */
   calledCount = 0;
 
@@ -80,10 +57,11 @@ export class Handlers {
   readonly #procedures: Procedures;
   readonly #cpus: readonly Cpu[];
   readonly #table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_STEP });
+  readonly #plan: HandlerPlan;
+  /** Called handlers by key. */
   readonly #byKey = new Map<string, HandlerRef>();
   /** By form, and there without and with index register: what #byKey says, without making a key. */
   readonly #byForm = new Map<Form, (HandlerRef | undefined)[]>();
-  readonly #fused = new Map<number, number>();
   readonly #pending: { rare: number; handler: InlineHandler }[] = [];
   readonly #imports: Record<string, (...args: number[]) => number | void>;
 
@@ -93,37 +71,21 @@ export class Handlers {
     this.#procedures = procedures;
     this.#imports = this.#hostFunctions();
     installPermuteTables(memory.u8, VECTOR_TABLES_BASE);
-    const { singles, pairs } = inlineForms(cpus[0]!.model);
-    const handlers: InlineHandler[] = singles.map((part) => ({ parts: [part] }));
-    const first = PSEUDO.first;
-    singles.forEach((part, i) => {
-      this.#byKey.set(keyOf(part.form, part.hasIndex), { handler: first + i, rare: 0 });
-    });
-    const plain = Array.from({ length: first + singles.length }, (_, i) => i);
-    for (const [a, b] of pairs) {
-      const one = this.#byKey.get(keyOf(a.form, a.hasIndex))!.handler;
-      const two = this.#byKey.get(keyOf(b.form, b.hasIndex))!.handler;
-      this.#fused.set(one * 0x1_0000 + two, first + handlers.length);
-      plain.push(one);
-      handlers.push({ parts: [a, b] });
-    }
-    const effects = singles.map((part) => effectsOf(pagesOf(memory), part));
-    const flagless = plain.map((_, i) => i);
-    singles.forEach((part, i) => {
-      if (!effects[i]!.sets || effects[i]!.reads) return;
-      flagless[first + i] = first + handlers.length;
-      plain.push(first + i);
-      flagless.push(first + handlers.length);
-      handlers.push({ parts: [part], flagsAreDead: true });
-    });
-    this.plain = Uint16Array.from(plain);
-    this.flagless = Uint16Array.from(flagless);
-    this.traits = new Uint8Array(plain.length).fill(TRAIT.needsFlags);
-    effects.forEach((e, i) => {
-      this.traits[first + i] = (e.reads || e.exits ? TRAIT.needsFlags : 0) | (e.kills ? TRAIT.killsFlags : 0);
-    });
-    const written = writeInterpreter(pagesOf(memory), handlers);
-    this.run = this.#instantiate(written)["run"] as Run;
+    this.#plan = handlerPlan(cpus[0]!.model);
+    this.run = this.#instantiate(this.#plan.module, this.#plan.procedures)["run"] as Run;
+  }
+
+  /** For a fused handler, the handler of its first instruction alone; for one without flags, that with; otherwise the handler itself. */
+  get plain(): Uint16Array {
+    return this.#plan.plain;
+  }
+  /** By handler: TRAIT bits. */
+  get traits(): Uint8Array {
+    return this.#plan.traits;
+  }
+  /** By handler: the variant that stores no flags, or the handler itself. */
+  get flagless(): Uint16Array {
+    return this.#plan.flagless;
   }
 
   /** The handler of a form. A form met for the first time is only made by {@link flush}, which must come before its record runs. */
@@ -133,7 +95,9 @@ export class Handlers {
     return pair[hasIndex ? 1 : 0] ??= this.#find(form, hasIndex);
   }
   #find(form: Form, hasIndex: boolean): HandlerRef {
-    const key = keyOf(form, hasIndex);
+    const key = handlerKey(form, hasIndex);
+    const inline = this.#plan.byKey.get(key);
+    if (inline !== undefined) return { handler: inline, rare: 0 };
     const known = this.#byKey.get(key);
     if (known) return known;
     const rare = this.calledCount++;
@@ -147,15 +111,14 @@ export class Handlers {
   }
   /** The handler that does `first` and then `second`, or 0. */
   fused(first: number, second: number): number {
-    return this.#fused.get(first * 0x1_0000 + second) ?? 0;
+    return this.#plan.fused.get(first * 0x1_0000 + second) ?? 0;
   }
   /** Makes the called handlers asked for since the last call, in one module. */
   flush(): void {
     if (this.#pending.length === 0) return;
     const batch = this.#pending.splice(0);
-    const exports = this.#instantiate(
-      writeCalled(pagesOf(this.#memory), batch.map((entry) => entry.handler)),
-    );
+    const written = writeCalled(batch.map((entry) => entry.handler));
+    const exports = this.#instantiate(new WebAssembly.Module(written.bytes), written.procedures);
     batch.forEach((entry, i) => {
       const { rare } = entry;
       while (rare >= this.#table.length) this.#table.grow(TABLE_STEP);
@@ -163,11 +126,10 @@ export class Handlers {
     });
   }
 
-  #instantiate(written: WrittenModule): WebAssembly.Exports {
-    for (const name of written.procedures) {
+  #instantiate(module: WebAssembly.Module, procedures: readonly string[]): WebAssembly.Exports {
+    for (const name of procedures) {
       this.#imports[`proc:${name}`] ??= this.#procedure(name);
     }
-    const module = new WebAssembly.Module(written.bytes);
     const instance = new WebAssembly.Instance(module, {
       m: { memory: this.#memory.wasm, table: this.#table },
       f: this.#imports,
@@ -244,28 +206,4 @@ export class Handlers {
         bulkString(cpuAt(base!), info!, budget! - ((ptr! - entry!) >>> 5)),
     };
   }
-}
-
-/** What the description of an inline form does, found by writing it once. */
-function effectsOf(memoryPages: number, part: InlineForm): Effects {
-  return writeCalled(memoryPages, [{ parts: [part] }]).effects[0]!;
-}
-
-/**
- * Forms with equal keys share a handler. In 64-bit mode ES, CS, SS and DS differ only in the exception for a non-canonical
- * address, which the access's slow path finds out ({@link segmentOfRecord}).
- */
-function keyOf(form: Form, hasIndex: boolean): string {
-  let { key } = form;
-  if (form.mode === 2 && form.segment >= 0 && form.segment < SEG.FS) {
-    const parts = key.split(" ");
-    parts[SEGMENT_IN_KEY] = String(SEG.DS);
-    key = parts.join(" ");
-  }
-  return hasIndex ? `${key}|i` : key;
-}
-
-/** Declared size of the imported memory: the smallest that every machine has. */
-function pagesOf(memory: MachineMemory): number {
-  return memory.buffer.byteLength / 0x1_0000;
 }

@@ -143,6 +143,8 @@ export const OP = {
   i64_extend32_s: 0xc4,
 } as const;
 
+/** Pages of 64 KiB in a 4-GiB memory. */
+const MEMORY_PAGES_MAX = 0x1_0000;
 /** Alignment hint (log2) by load and store opcode; a hint only, accesses may be unaligned. */
 const NO_ALIGN = 0;
 
@@ -288,7 +290,6 @@ export class ModuleWriter {
   readonly #functions: FunctionBody[] = [];
   readonly #exports: { name: string; index: number }[] = [];
   constructor(
-    readonly memoryPages: number,
     readonly importsTable: boolean,
   ) {}
 
@@ -333,9 +334,10 @@ export class ModuleWriter {
       name(w, "m");
       name(w, "memory");
       w.byte(2);
+      // Any memory will do: limits from 1 page to all 4 GiB.
       w.byte(1);
-      w.u32(this.memoryPages);
-      w.u32(this.memoryPages);
+      w.u32(1);
+      w.u32(MEMORY_PAGES_MAX);
       if (this.importsTable) {
         name(w, "m");
         name(w, "table");

@@ -70,9 +70,9 @@ export interface WrittenModule {
 }
 
 /** Writes the module with the switch; exports `run(base, ptr, entry, budget, ctx, fetch): exit code`. */
-export function writeInterpreter(memoryPages: number, handlers: readonly InlineHandler[]): WrittenModule {
+export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenModule {
   // Imports must be known before the function is defined, so the body is written first.
-  const module = new ModuleWriter(memoryPages, true);
+  const module = new ModuleWriter(true);
   const builder = new WasmBuilder(module, RUN_PARAMETERS);
   const calledType = module.type(CALLED_PARAMETERS, [T.i32]);
   const w = new CodeWriter();
@@ -320,8 +320,8 @@ export function writeInterpreter(memoryPages: number, handlers: readonly InlineH
 }
 
 /** Writes a module of called handlers; exports each as its index in `handlers`. */
-export function writeCalled(memoryPages: number, handlers: readonly InlineHandler[]): WrittenModule {
-  const module = new ModuleWriter(memoryPages, false);
+export function writeCalled(handlers: readonly InlineHandler[]): WrittenModule {
+  const module = new ModuleWriter(false);
   const type = module.type(CALLED_PARAMETERS, [T.i32]);
   const procedures = new Set<string>();
   const effects: Effects[] = [];

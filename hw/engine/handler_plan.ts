@@ -1,0 +1,112 @@
+/**
+ * The interpreter's switch for a processor model: which handlers stand in it, what each does to the flags, and the compiled module.
+ *
+ * Room: `hw/engine/`; imports `wasm/` and the decoder. Made once for a model and used by every machine that has it: compiling
+ * the switch is the dear part of building a machine.
+ *
+ * @module
+ */
+import type { CpuModel } from "../cpuid.ts";
+import type { Form } from "../isa/form.ts";
+import { SEG } from "../state.ts";
+import { type InlineForm, inlineForms } from "./inline_forms.ts";
+import type { Effects } from "./wasm/base.ts";
+import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter } from "./wasm/interpreter_module.ts";
+
+/** What the code cache must know of a handler to see which flags are dead, as bits of {@link Handlers.traits}. */
+export const TRAIT = {
+  /** Others may see the flags as they are before this instruction: it reads them, or may leave the line. */
+  needsFlags: 1,
+  /** It sets all six flags whatever happens. */
+  killsFlags: 2,
+} as const;
+
+/** The switch of one model. */
+export interface HandlerPlan {
+  /** The compiled switch; exports `run`. */
+  readonly module: WebAssembly.Module;
+  /** Procedures that it imports. */
+  readonly procedures: readonly string[];
+  /** Handler number by {@link handlerKey}. */
+  readonly byKey: ReadonlyMap<string, number>;
+  /** Fused handler by first × 65536 + second. */
+  readonly fused: ReadonlyMap<number, number>;
+  /** For a fused handler, the handler of its first instruction alone; for one without flags, that with; otherwise the handler itself. */
+  readonly plain: Uint16Array;
+  /** By handler: the variant that stores no flags, or the handler itself. */
+  readonly flagless: Uint16Array;
+  /** By handler: {@link TRAIT} bits. */
+  readonly traits: Uint8Array;
+}
+
+const plans = new WeakMap<CpuModel, HandlerPlan>();
+
+/** The plan for a model. */
+export function handlerPlan(model: CpuModel): HandlerPlan {
+  const known = plans.get(model);
+  if (known) return known;
+  const plan = makePlan(model);
+  plans.set(model, plan);
+  return plan;
+}
+
+function makePlan(model: CpuModel): HandlerPlan {
+  const { singles, pairs } = inlineForms(model);
+  const handlers: InlineHandler[] = singles.map((part) => ({ parts: [part] }));
+  const first = PSEUDO.first;
+  const byKey = new Map(singles.map((part, i) => [handlerKey(part.form, part.hasIndex), first + i]));
+  const fused = new Map<number, number>();
+  const plain = Array.from({ length: first + singles.length }, (_, i) => i);
+  for (const [a, b] of pairs) {
+    const one = byKey.get(handlerKey(a.form, a.hasIndex))!;
+    const two = byKey.get(handlerKey(b.form, b.hasIndex))!;
+    fused.set(one * 0x1_0000 + two, first + handlers.length);
+    plain.push(one);
+    handlers.push({ parts: [a, b] });
+  }
+  const effects = singles.map(effectsOf);
+  const flagless = plain.map((_, i) => i);
+  singles.forEach((part, i) => {
+    if (!effects[i]!.sets || effects[i]!.reads) return;
+    flagless[first + i] = first + handlers.length;
+    plain.push(first + i);
+    flagless.push(first + handlers.length);
+    handlers.push({ parts: [part], flagsAreDead: true });
+  });
+  const traits = new Uint8Array(plain.length).fill(TRAIT.needsFlags);
+  effects.forEach((e, i) => {
+    traits[first + i] = (e.reads || e.exits ? TRAIT.needsFlags : 0) | (e.kills ? TRAIT.killsFlags : 0);
+  });
+  const written = writeInterpreter(handlers);
+  return {
+    module: new WebAssembly.Module(written.bytes),
+    procedures: written.procedures,
+    byKey,
+    fused,
+    plain: Uint16Array.from(plain),
+    flagless: Uint16Array.from(flagless),
+    traits,
+  };
+}
+
+/** What the description of an inline form does, found by writing it once. */
+function effectsOf(part: InlineForm): Effects {
+  return writeCalled([{ parts: [part] }]).effects[0]!;
+}
+
+/** Which word of a form's key is the segment (decode.ts makes the keys). */
+const SEGMENT_IN_KEY = 7;
+
+/**
+ * Forms with equal keys share a handler. In 64-bit mode ES, CS, SS and DS differ only in the exception for a non-canonical
+ * address, which the access's slow path finds out ({@link segmentOfRecord}).
+ */
+export function handlerKey(form: Form, hasIndex: boolean): string {
+  let { key } = form;
+  if (form.mode === 2 && form.segment >= 0 && form.segment < SEG.FS) {
+    const parts = key.split(" ");
+    parts[SEGMENT_IN_KEY] = String(SEG.DS);
+    key = parts.join(" ");
+  }
+  return hasIndex ? `${key}|i` : key;
+}
