@@ -481,8 +481,14 @@ export class Access {
     const value = (RAM_BASE + page - (linLow & ~0xfff)) | 0;
     const { fast } = this.tlb;
     this.#cpu.counters.fastFills++;
-    fast.fill(context, FTLB_READ, linLow, linHigh, value, shift, global);
-    if ((flags & ~PAGE_CODE) === PAGE_RAM && (access & ACCESS.WRITE || translator.grantsWrite(access))) {
+    // The kind of access at hand takes its entry; the other kind only one that nobody uses. So a copy whose source and
+    // destination have equal indices keeps both.
+    const write = (access & ACCESS.WRITE) !== 0;
+    if (!write || !fast.isTaken(context, FTLB_READ, linLow, linHigh)) {
+      fast.fill(context, FTLB_READ, linLow, linHigh, value, shift, global);
+    }
+    if ((flags & ~PAGE_CODE) !== PAGE_RAM) return;
+    if (write || (!fast.isTaken(context, FTLB_WRITE, linLow, linHigh) && translator.grantsWrite(access))) {
       fast.fill(context, FTLB_WRITE, linLow, linHigh, value, shift, global, flags !== PAGE_RAM);
     }
   }

@@ -141,6 +141,13 @@ export class FastTlb {
     this.#state[n] = state;
   }
 
+  /** Whether the entry that the address would take holds another page. */
+  isTaken(context: number, table: number, low: number, high: number): boolean {
+    const i = (context + table + ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+    const i32 = this.#i32, tag = i32[i]!;
+    return tag !== (FTLB_EMPTY | 0) && ((tag & ~FTLB_HELD) !== (low & ~0xfff) || i32[i + 1] !== (high | 0));
+  }
+
   /** As {@link fill} of a fetch table, keeping at most one fetch entry in all: the smallest that an engine can run with. */
   fillOnlyFetch(
     context: number,

@@ -20,12 +20,11 @@ export const TRACE = {
   fault: 16,
   exception: 32,
   interrupt: 64,
-  exit: 128,
-  instruction: 256,
-  mmio: 512,
-  port: 1024,
-  machine: 2048,
-  stale: 4096,
+  instruction: 128,
+  mmio: 256,
+  port: 512,
+  machine: 1024,
+  stale: 2048,
 } as const;
 
 /** The kinds of event. */
@@ -150,17 +149,7 @@ export interface InterruptEvent extends TraceBase {
   readonly rip: bigint;
 }
 
-/** An engine stopped. */
-export interface ExitEvent extends TraceBase {
-  /** Discriminates {@link TraceEvent}. */
-  readonly kind: "exit";
-  /** An EXIT_ code of state.ts. */
-  readonly code: number;
-  /** RIP of the instruction at hand. */
-  readonly rip: bigint;
-}
-
-/** An instruction is about to be executed (single-stepped runs only). */
+/** An instruction is about to be carried out, or an iteration of a repeated one. Listening makes every run one of single instructions. */
 export interface InstructionEvent extends TraceBase {
   /** Discriminates {@link TraceEvent}. */
   readonly kind: "instruction";
@@ -227,7 +216,6 @@ export type TraceEvent =
   | FaultEvent
   | ExceptionEvent
   | InterruptEvent
-  | ExitEvent
   | InstructionEvent
   | MmioEvent
   | PortEvent

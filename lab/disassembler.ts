@@ -7,17 +7,17 @@
  */
 import { Decoder, DecoderOptions, Formatter, FormatterSyntax } from "iced-x86";
 
-/** Most instructions that a piece of code is shown as. */
+/** Most instructions that a piece of code is shown as, unless the caller says otherwise. */
 const INSTRUCTIONS_MAX = 4;
 
-/** Lines of disassembly of code that stands at `rip`: address, bytes, text. */
-export function disassemble(code: Uint8Array, rip: bigint): string[] {
+/** Lines of disassembly of code that stands at `rip`: address, bytes, text; at most `most` of them. */
+export function disassemble(code: Uint8Array, rip: bigint, most = INSTRUCTIONS_MAX): string[] {
   const decoder = new Decoder(64, code, DecoderOptions.None);
   const formatter = new Formatter(FormatterSyntax.Intel);
   const lines: string[] = [];
   try {
     decoder.ip = rip;
-    while (decoder.canDecode && lines.length < INSTRUCTIONS_MAX) {
+    while (decoder.canDecode && lines.length < most) {
       const at = decoder.position;
       const instruction = decoder.decode();
       // The last bytes may be the beginning of an instruction whose end was not read.

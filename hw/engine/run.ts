@@ -35,6 +35,7 @@ import { deliverEvent, deliverFault } from "../sys/event.ts";
 import { afterStep, debugArmed, instructionBreakpoint } from "../sys/debug.ts";
 import { initCpu, startCpu } from "../sys/mode.ts";
 import { type CodeCache, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
+import { TRACE } from "../trace.ts";
 import { dropSlotTables } from "./fetch.ts";
 import type { Handlers } from "./handlers.ts";
 import type { ReferenceStepper } from "./reference_step.ts";
@@ -61,6 +62,8 @@ export class Processor {
   #given = 0;
   /** Code mode for which the fetch tables were filled. */
   #mode = -1;
+  /** When the last `instruction` event was. */
+  #told = -1;
 
   constructor(cpu: Cpu, engine: EngineParts) {
     this.cpu = cpu;
@@ -173,6 +176,19 @@ export class Processor {
       (this.#get(S.BLOCKING) & (BLOCKING_STI | BLOCKING_MOV_SS)) !== 0 || debugArmed(this.cpu);
   }
 
+  /** Whether somebody wants to hear of each instruction. */
+  get #traced(): boolean {
+    return (this.cpu.trace.wants & TRACE.instruction) !== 0;
+  }
+  /** Tells of the instruction at hand, once. */
+  #tell(): void {
+    const { cpu } = this;
+    const time = cpu.now();
+    if (time === this.#told) return;
+    this.#told = time;
+    cpu.trace.emit({ kind: "instruction", cpu: cpu.id, time, rip: cpu.rip });
+  }
+
   #fault(): void {
     this.#done++;
     deliverFault(this.cpu);
@@ -196,6 +212,7 @@ export class Processor {
     const { cpu } = this;
     const flags = cpu.get32(S.RFLAGS), blocking = cpu.get32(S.BLOCKING);
     const special = (flags & RFLAGS.RF) !== 0 || this.#mustStep();
+    if (this.#traced) this.#tell();
     if (special && !(flags & RFLAGS.RF) && instructionBreakpoint(cpu)) return this.#fault();
     this.#given = 1;
     this.#setRemaining(1);
@@ -219,6 +236,10 @@ export class Processor {
       // Slot tables are of one code mode, fetch entries do not say of which.
       dropSlotTables(cpu);
       this.#mode = mode;
+    }
+    if (this.#traced) {
+      this.#tell();
+      left = 1;
     }
     const record = code.lookup(cpu);
     const from = i32[at + (S.EXITRECORD >>> 2)]!;

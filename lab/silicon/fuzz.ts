@@ -39,6 +39,12 @@ export interface Difference {
   readonly lines: readonly string[];
 }
 
+interface Wrong {
+  readonly number: number;
+  readonly guest: Guest;
+  readonly lines: readonly string[];
+}
+
 /** The flags that are compared: status, DF, AC. */
 const FLAGS = 0x4_0cd5;
 /** One batch fills all slots once. */
@@ -76,8 +82,8 @@ export class Fuzzer {
     const found: Difference[] = [];
     for (let done = 0; done < count && found.length < most; done += BATCH) {
       const size = Math.min(BATCH, count - done);
-      for (const [number, guest] of this.#batch(first + done, size)) {
-        if (found.length < most) found.push(this.#narrow(number, guest));
+      for (const { number, guest, lines } of this.#batch(first + done, size)) {
+        if (found.length < most) found.push(this.#narrow(number, guest, lines));
       }
       this.#options.progress?.(done + size);
     }
@@ -91,7 +97,7 @@ export class Fuzzer {
   }));
 
   /** Cases that differ, with the first engine on which they do. */
-  #batch(first: number, size: number): [number: number, guest: Guest][] {
+  #batch(first: number, size: number): Wrong[] {
     const cases: Case[] = [], codes: Assembled[] = [];
     for (let i = 0; i < size; i++) {
       const one = this.#generator.make(first + i, this.#datas[i]!);
@@ -113,14 +119,15 @@ export class Fuzzer {
         expected.push({ ending: outcome.ending, ...kept });
       }
     });
-    const wrong: [number, Guest][] = [];
+    const wrong: Wrong[] = [];
     for (const guest of this.#guests) {
       guest.forget();
       for (let i = 0; i < size; i++) guest.write(codes[i]!.code, addressOf(first + i));
       for (let i = 0; i < size; i++) {
         const outcome = guest.run(addressOf(first + i), cases[i]!.registers, cases[i]!.data);
         level(cases[i]!, codes[i]!, addressOf(first + i), expected[i]!, outcome);
-        if (!isEqual(expected[i]!, outcome)) wrong.push([first + i, guest]);
+        if (isEqual(expected[i]!, outcome)) continue;
+        wrong.push({ number: first + i, guest, lines: explain(cases[i]!, expected[i]!, outcome) });
       }
     }
     for (const { ending } of expected) {
@@ -130,12 +137,12 @@ export class Fuzzer {
   }
 
   /** Leaves out what is not needed for the difference. */
-  #narrow(number: number, guest: Guest): Difference {
+  #narrow(number: number, guest: Guest, before: readonly string[]): Difference {
     const one = this.#generator.make(number, this.#datas[0]!);
     let keep = one.items.map((_, i) => i);
     let lines = this.#differences(one, keep, guest);
     const { engine } = guest, { seed } = this.#options;
-    if (lines.length === 0) lines = ["not seen again when the sequence ran alone"];
+    if (lines.length === 0) lines = ["not seen again when the sequence ran alone", ...before];
     else {
       for (let i = keep.length - 1; i >= 0; i--) {
         const fewer = keep.filter((_, n) => n !== i);
@@ -143,8 +150,8 @@ export class Fuzzer {
         if (still.length > 0) [keep, lines] = [fewer, still];
       }
     }
-    const { code } = assemble(one.items, CODE, keep)!;
-    return { seed, number, engine, code, address: CODE, lines };
+    const { code, offsets } = assemble(one.items, CODE, keep)!;
+    return { seed, number, engine, code: code.subarray(0, offsets.at(-1)), address: CODE, lines };
   }
 
   #differences(one: Case, keep: readonly number[], guest: Guest): string[] {

@@ -127,7 +127,7 @@ export class Generator {
     };
     for (const n of SCRATCH) this.#pool.quad(c, to, 2 * n);
     for (const n of POINTERS) put(n, this.#pointer());
-    put(RSP, DATA + 0x800 + 8 * c.below(0x200) + (c.oneIn(16) ? c.below(8) : 0));
+    put(RSP, DATA + 0x800 + (c.oneIn(2) ? 16 : 8) * c.below(0x100) + (c.oneIn(16) ? c.below(8) : 0));
     put(R15, c.oneIn(2) ? 16 * c.below(8) : c.below(144) - 16);
     to[W.flags] = 0x202 | (c.word() & 0x8d5) | (c.oneIn(8) ? 0x400 : 0) | (c.oneIn(64) ? 0x4_0000 : 0);
     // Rounding, DAZ and FTZ at random; masked exceptions mostly.
@@ -146,7 +146,7 @@ export class Generator {
   /** Mostly in the middle of the data and aligned; sometimes where it hurts. */
   #pointer(): number {
     const c = this.#c;
-    if (!c.oneIn(12)) return DATA + 0x400 + 16 * c.below(0x180) + (c.oneIn(4) ? c.below(16) : 0);
+    if (!c.oneIn(12)) return DATA + 0x400 + 16 * c.below(0x180) + (c.oneIn(10) ? c.below(16) : 0);
     switch (c.below(6)) {
       case 0:
         return DATA + 0x1000 - c.below(40);
@@ -241,7 +241,9 @@ export class Generator {
           modrm = 0xc0 | ((reg & 7) << 3) | (rm & 7);
         } else {
           const wild = ADDRESS_ONLY.has(mnemonic) && c.oneIn(2);
-          const made = wild ? this.#wildAddress() : this.#address();
+          const isVector = e.flags.trap === "sse" &&
+            e.operands.some((o) => o.size === "dq" && "WM".includes(o.source));
+          const made = wild ? this.#wildAddress() : this.#address(isVector && !c.oneIn(32));
           rex = (rex & ~3) | made.rex;
           modrm = made.modrm | ((reg & 7) << 3);
           address.push(...made.bytes);
@@ -400,10 +402,14 @@ export class Generator {
     return DATA + 16 * c.below(0x1e0) + (c.oneIn(3) ? c.below(16) : 0);
   }
 
-  /** ModRM (without reg), what follows it, and REX.X and REX.B of an operand in the region. */
-  #address(): { modrm: number; bytes: number[]; rex: number; relative: boolean } {
+  /**
+   * ModRM (without reg), what follows it, and REX.X and REX.B of an operand in the region.
+   *
+   * @param aligned Make it likely that it is 16-byte aligned.
+   */
+  #address(aligned: boolean): { modrm: number; bytes: number[]; rex: number; relative: boolean } {
     const c = this.#c;
-    const kind = c.below(16);
+    const kind = c.below(aligned ? 11 : 16);
     if (kind === 0) return { modrm: 5, bytes: [0, 0, 0, 0], rex: 0, relative: true };
     const scale = c.below(4);
     if (kind === 1) {
@@ -416,11 +422,11 @@ export class Generator {
         relative: false,
       };
     }
-    const base = c.pick(POINTERS);
+    const base = c.pick(aligned && c.oneIn(2) ? POINTERS.slice(4) : POINTERS);
     const mod = (base & 7) === 5 ? 1 + c.below(2) : c.below(3);
     let disp = c.below(256) - 128;
     if (mod === 2) disp = c.below(0x400) - 0x200;
-    if (!c.oneIn(4)) disp &= ~15;
+    if (aligned || !c.oneIn(4)) disp &= ~15;
     const tail = mod === 0 ? [] : mod === 1 ? [disp & 0xff] : dword(disp);
     const rexB = base > 7 ? 1 : 0;
     if ((base & 7) !== 4 && kind < 11) {

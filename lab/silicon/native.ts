@@ -25,6 +25,7 @@ const LIBC = {
   munmap: { parameters: ["u64", "u64"], result: "i32" },
   mprotect: { parameters: ["u64", "u64", "i32"], result: "i32" },
   sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  pthread_sigmask: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   sigaltstack: { parameters: ["buffer", "buffer"], result: "i32" },
 } as const;
 
@@ -35,6 +36,7 @@ const MAP = 0x2 | 0x20 | 0x4000 | 0x10_0000;
 const SIGNALS = [4, 5, 7, 8, 11] as const;
 /** SA_SIGINFO, SA_ONSTACK, SA_NODEFER. */
 const SA_FLAGS = 4 | 0x0800_0000 | 0x4000_0000;
+const SIG_SETMASK = 2, SIGSET_BYTES = 128;
 const SIGACTION_BYTES = 152, STACK_T_BYTES = 24;
 /** Offsets in struct ucontext: the general registers, and in it RSP, RIP and EFL; the pointer to the FXSAVE image. */
 const UC_GREGS = 40, UC_RSP = 0xa0, UC_RIP = 0xa8, UC_EFL = 0xb0, UC_FPREGS = 0xe0;
@@ -170,6 +172,9 @@ export class HostProcessor {
   readonly #outRegisters: Registers = new Uint32Array(REGISTER_WORDS);
   readonly #ours = new Uint8Array(SIGACTION_BYTES);
   readonly #before = SIGNALS.map(() => new Uint8Array(SIGACTION_BYTES));
+  /** All signals but ours: a handler of somebody else's would find a sequence's stack pointer. */
+  readonly #others = new Uint8Array(SIGSET_BYTES).fill(0xff);
+  readonly #maskBefore = new Uint8Array(SIGSET_BYTES);
   readonly #ourStack = new Uint8Array(STACK_T_BYTES);
   readonly #stackBefore = new Uint8Array(STACK_T_BYTES);
 
@@ -199,6 +204,7 @@ export class HostProcessor {
     const action = new DataView(this.#ours.buffer);
     action.setBigUint64(0, BigInt(STUB_CODE.handler), true);
     action.setInt32(136, SA_FLAGS, true);
+    for (const signal of SIGNALS) this.#others[(signal - 1) >> 3]! &= ~(1 << ((signal - 1) & 7));
     const stack = new DataView(this.#ourStack.buffer);
     stack.setBigUint64(0, BigInt(SIGNAL_STACK), true);
     stack.setBigUint64(16, BigInt(SIGNAL_STACK_BYTES), true);
@@ -228,7 +234,8 @@ export class HostProcessor {
 
   /** Takes the signals over while `body` runs sequences. */
   withSignals(body: () => void): void {
-    const { sigaction, sigaltstack } = this.#libc.symbols;
+    const { sigaction, sigaltstack, pthread_sigmask } = this.#libc.symbols;
+    pthread_sigmask(SIG_SETMASK, this.#others, this.#maskBefore);
     sigaltstack(this.#ourStack, this.#stackBefore);
     SIGNALS.forEach((signal, i) => sigaction(signal, this.#ours, this.#before[i]!));
     try {
@@ -236,6 +243,7 @@ export class HostProcessor {
     } finally {
       SIGNALS.forEach((signal, i) => sigaction(signal, this.#before[i]!, new Uint8Array(SIGACTION_BYTES)));
       sigaltstack(this.#stackBefore, new Uint8Array(STACK_T_BYTES));
+      pthread_sigmask(SIG_SETMASK, this.#maskBefore, new Uint8Array(SIGSET_BYTES));
     }
   }
 
