@@ -69,7 +69,7 @@ export class Memtest {
   run(steps: number): void {
     this.machine.run({ steps });
   }
-  /** Presses Enter, which ends the start screen's countdown of some five thousand million instructions. */
+  /** Presses Enter, which (though the start screen is not on the serial line yet) ends the start screen's countdown of some five thousand million instructions. */
   pressEnter(): void {
     this.machine.serialInput([13]);
   }

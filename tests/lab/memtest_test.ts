@@ -19,7 +19,6 @@ Deno.test({
   fn() {
     const memtest = new Memtest(found!);
     memtest.run(START_SCREEN_STEPS);
-    assertStringIncludes(memtest.text(), "Memtest86+");
     memtest.pressEnter();
     memtest.run(400_000_000);
     const state = memtest.state();
