@@ -3,7 +3,7 @@
  *
  * Room: `hw/`; imports nothing.
  *
- * The unit is the tick: one retired instruction, nominally one nanosecond. Devices do not count: they remember when
+ * The unit is the tick: one retired instruction, nominally ten nanoseconds. Devices do not count: they remember when
  * something started and compute from {@link Clock.now} when asked. Only what must interrupt somebody owns a
  * {@link Timer}. Timers fire in order of time; of one tick's timers the one made first fires first. So the order depends
  * neither on the host nor on when a timer was armed, and a replayed input falls where it fell.
@@ -11,8 +11,11 @@
  * @module
  */
 
-/** Ticks in a second: the time-stamp counter runs at 1 GHz. */
-export const TICKS_PER_SECOND = 1_000_000_000;
+/**
+ * Ticks in a second: the time-stamp counter runs at 100 MHz. An engine carries out a few hundred million instructions a second,
+ * so that a guest that waits by the clock does not wait longer than a person would.
+ */
+export const TICKS_PER_SECOND = 100_000_000;
 
 /** Something that happens at a tick. */
 export class Timer {

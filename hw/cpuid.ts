@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { TICKS_PER_SECOND } from "./clock.ts";
 import type { Cpu } from "./cpu.ts";
 import { S } from "./state.ts";
 
@@ -111,6 +112,8 @@ export interface CpuModel {
   readonly model: number;
   /** Stepping, 0 to 15. */
   readonly stepping: number;
+  /** Revision of the microcode update that firmware has loaded (IA32_BIOS_SIGN_ID); software looks for known errata by it. */
+  readonly microcode: number;
   /** MAXPHYADDR, 36 … 52. */
   readonly maxPhysicalBits: number;
   /** Width of linear addresses: 57 with LA57, otherwise 48. */
@@ -123,8 +126,8 @@ export interface CpuModel {
   readonly caches: readonly CacheShape[];
 }
 
-/** Ticks of the time-stamp counter in a second: one tick is one nanosecond. */
-export const TSC_HZ = 1_000_000_000;
+/** Ticks of the time-stamp counter in a second: it counts the machine's ticks. */
+export const TSC_HZ: number = TICKS_PER_SECOND;
 
 /** Offset of PKRU (component 9) in the standard form of the XSAVE area, as on silicon. */
 export const XSAVE_PKRU_OFFSET = 0xa80;
@@ -209,6 +212,7 @@ function named(
   name: string,
   model: number,
   stepping: number,
+  microcode: number,
   maxPhysicalBits: number,
   maxLeaf: number,
   features: readonly Feature[],
@@ -220,6 +224,7 @@ function named(
     family: 6,
     model,
     stepping,
+    microcode,
     maxPhysicalBits,
     linearBits: features.includes("la57") ? 57 : 48,
     maxLeaf,
@@ -240,11 +245,11 @@ function withAliases(features: Iterable<string>): ReadonlySet<string> {
 
 /** The models by name. */
 export const cpuModels: Readonly<Record<string, CpuModel>> = {
-  penryn: named("penryn", 0x17, 10, 36, 0xa, BASE, caches(24, 4096, 0, 0)),
-  nehalem: named("nehalem", 0x1a, 5, 40, 0xb, NEHALEM, caches(8, 512, 16, 8192)),
-  haswell: named("haswell", 0x3c, 3, 39, 0xd, HASWELL, caches(8, 512, 16, 8192)),
-  skylake: named("skylake", 0x5e, 3, 39, 0x16, SKYLAKE, caches(4, 1024, 16, 8192)),
-  icelake: named("icelake", 0x6a, 6, 46, 0x16, ICELAKE, caches(20, 1024, 12, 16384)),
+  penryn: named("penryn", 0x17, 10, 0xa0b, 36, 0xa, BASE, caches(24, 4096, 0, 0)),
+  nehalem: named("nehalem", 0x1a, 5, 0x1d, 40, 0xb, NEHALEM, caches(8, 512, 16, 8192)),
+  haswell: named("haswell", 0x3c, 3, 0x28, 39, 0xd, HASWELL, caches(8, 512, 16, 8192)),
+  skylake: named("skylake", 0x5e, 3, 0xf0, 39, 0x16, SKYLAKE, caches(4, 1024, 16, 8192)),
+  icelake: named("icelake", 0x6a, 6, 0xd00_03e7, 46, 0x16, ICELAKE, caches(20, 1024, 12, 16384)),
 };
 
 /** The model that a machine has unless told otherwise. */

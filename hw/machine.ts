@@ -31,6 +31,7 @@ import { Random } from "./random.ts";
 import { Sanitizer } from "./sanitizer.ts";
 import { type RunBounds, Scheduler, type SchedulerState } from "./scheduler.ts";
 import { CPU_MAX, RAM_BASE, S } from "./state.ts";
+import { setUpAsFirmware } from "./sys/firmware.ts";
 import { resetCpu, updateMode } from "./sys/mode.ts";
 import type { TlbChoice } from "./tlb.ts";
 import type { TlbGeometry } from "./tlb_geometry.ts";
@@ -270,6 +271,7 @@ export class Machine {
     };
     for (const cpu of this.cpus) {
       resetCpu(cpu, cpu.id > 0);
+      setUpAsFirmware(cpu);
       cpu.seedRandom(this.random.next());
     }
     this.board.startFirmware();

@@ -49,34 +49,37 @@ export const RECORD_BYTES = 32;
 /** A slot table has one u32 (record address or 0) per byte offset of the page. */
 export const SLOT_TABLE_BYTES = 4096 * 4;
 
-/** Field offsets of a decoded record. Register operands are byte offsets into the processor's block. */
+/**
+ * Field offsets of a decoded record. Register operands are byte offsets into the processor's block. The first eight bytes are
+ * what nearly every handler needs; the interpreter reads them at once, and with them decides what is next.
+ */
 export const REC = {
   /** u16: number of the handler in the interpreter's switch. */
   handler: 0,
-  /** u16: offset of the instruction's first byte in its page. */
-  pageOffset: 2,
-  /** u16: index in the table of called (rare) handlers. */
-  rare: 4,
-  /** u8: instruction length in bytes. */
-  length: 6,
-  /** u8: log2 of the index scale. */
-  scale: 7,
   /** u16: first register operand. */
-  r0: 8,
+  r0: 2,
   /** u16: second register operand. */
-  r1: 10,
+  r1: 4,
   /** u16: base register of the memory operand ({@link S.ZERO} when there is none, {@link S.RIPPAGE} when RIP-relative). */
-  base: 12,
-  /** u16: index register of the memory operand ({@link S.ZERO} when there is none). */
-  index: 14,
-  /** u16: segment-base slot of the memory operand ({@link S.ZERO} when the base is architecturally zero). */
-  segment: 16,
-  /** u16: third register operand. */
-  r2: 18,
+  base: 6,
   /** i32: displacement; in a direct jump the linked record's address, or 0. */
-  disp: 20,
+  disp: 8,
+  /** u16: index register of the memory operand ({@link S.ZERO} when there is none). */
+  index: 12,
+  /** u8: log2 of the index scale. */
+  scale: 14,
+  /** u8: instruction length in bytes. */
+  length: 15,
   /** i64: immediate; in a direct jump the target's IP relative to the IP of the page's first byte. */
-  imm: 24,
+  imm: 16,
+  /** u16: offset of the instruction's first byte in its page. */
+  pageOffset: 24,
+  /** u16: index in the table of called (rare) handlers. */
+  rare: 26,
+  /** u16: segment-base slot of the memory operand ({@link S.ZERO} when the base is architecturally zero). */
+  segment: 28,
+  /** u16: third register operand. */
+  r2: 30,
 } as const;
 
 // ---- One processor's block -----------------------------------------------------------------------------

@@ -272,11 +272,13 @@ function parseSections(r: Reader, bytes: Uint8Array): ElfSection[] {
   }));
 }
 
+/** Longest name that is read; a table whose strings have no end gives pieces. */
+const NAME_MAX = 4096;
+
 function stringAt(bytes: Uint8Array, table: number, size: number, offset: number): string {
+  const end = Math.min(table + size, table + offset + NAME_MAX, bytes.length);
   let value = "";
-  for (let at = table + offset; offset < size && at < table + size && bytes[at] !== 0; at++) {
-    value += String.fromCharCode(bytes[at]!);
-  }
+  for (let at = table + offset; at < end && bytes[at] !== 0; at++) value += String.fromCharCode(bytes[at]!);
   return value;
 }
 

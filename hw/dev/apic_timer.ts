@@ -4,15 +4,15 @@
  * Room: `hw/dev/`; imports clock.ts by type.
  * SDM vol. 3A, "APIC Timer", "TSC-Deadline Mode".
  *
- * It runs at the core crystal clock that CPUID leaf 15H reports, 1 GHz, the same as the TSC: one count, before the
+ * It runs at the core crystal clock that CPUID leaf 15H reports, the same as the TSC: one count, before the
  * divider, is {@link CRYSTAL_TICKS} tick. The current count is not counted but computed from the tick of the next zero.
  *
  * @module
  */
-import type { Clock, Timer } from "../clock.ts";
+import { type Clock, TICKS_PER_SECOND, type Timer } from "../clock.ts";
 
 /** Frequency of the core crystal clock in Hz; the TSC runs at {@link CRYSTAL_TICKS} times this. */
-export const CRYSTAL_HZ = 1_000_000_000;
+export const CRYSTAL_HZ: number = TICKS_PER_SECOND;
 /** Ticks of the TSC in a period of the core crystal clock: CPUID.15H:EBX / EAX. */
 export const CRYSTAL_TICKS = 1;
 

@@ -8,7 +8,7 @@
  */
 import type { CpuModel } from "../cpuid.ts";
 import type { Form } from "../isa/form.ts";
-import { SEG } from "../state.ts";
+import { CPU_BLOCK_BASE, SEG } from "../state.ts";
 import { type InlineForm, inlineForms } from "./inline_forms.ts";
 import type { Effects } from "./wasm/base.ts";
 import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter } from "./wasm/interpreter_module.ts";
@@ -23,8 +23,8 @@ export const TRAIT = {
 
 /** The switch of one model. */
 export interface HandlerPlan {
-  /** The compiled switch; exports `run`. */
-  readonly module: WebAssembly.Module;
+  /** The compiled switch for the processor whose block is at `base`; exports `run`. Made when first asked for. */
+  module(base: number): WebAssembly.Module;
   /** Procedures that it imports. */
   readonly procedures: readonly string[];
   /** Handler number by {@link handlerKey}. */
@@ -77,10 +77,18 @@ function makePlan(model: CpuModel): HandlerPlan {
   effects.forEach((e, i) => {
     traits[first + i] = (e.reads || e.exits ? TRAIT.needsFlags : 0) | (e.kills ? TRAIT.killsFlags : 0);
   });
-  const written = writeInterpreter(handlers);
+  // The same for every processor, so that the first's says what all import.
+  const { bytes, procedures } = writeInterpreter(CPU_BLOCK_BASE, handlers);
+  const modules = new Map([[CPU_BLOCK_BASE, new WebAssembly.Module(bytes)]]);
   return {
-    module: new WebAssembly.Module(written.bytes),
-    procedures: written.procedures,
+    module: (base) => {
+      let module = modules.get(base);
+      if (module === undefined) {
+        modules.set(base, module = new WebAssembly.Module(writeInterpreter(base, handlers).bytes));
+      }
+      return module;
+    },
+    procedures,
     byKey,
     fused,
     plain: Uint16Array.from(plain),

@@ -23,18 +23,15 @@ import type { Form } from "../isa/form.ts";
 import { installPermuteTables } from "../isa/vector.ts";
 import { bulkString } from "./bulk.ts";
 import { handlerKey, type HandlerPlan, handlerPlan } from "./handler_plan.ts";
+import { RECORD_SHIFT } from "./wasm/base.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
 import { type InlineHandler, PSEUDO, writeCalled } from "./wasm/interpreter_module.ts";
 
-/** The interpreter's entry: (base, ptr, entry, budget, ctx, fetch) → exit code. */
-export type Run = (
-  base: number,
-  ptr: number,
-  entry: number,
-  budget: number,
-  ctx: number,
-  fetch: number,
-) => number;
+/** The interpreter of one processor: (ptr, limit, ctx, fetch) → exit code. */
+type Run = (ptr: number, limit: number, ctx: number, fetch: number) => number;
+
+/** Most instructions that one entry into the interpreter may be given. */
+export const BUDGET_MAX = 0x200_0000;
 
 /** How a form is carried out: the handler number of the record, and for `PSEUDO.called` the slot of the table. */
 export interface HandlerRef {
@@ -49,7 +46,6 @@ const TABLE_MAX = 0x1_0000;
 
 /** Makes and keeps handlers. */
 export class Handlers {
-  readonly run: Run;
   /** Number of called handlers made so far. */
   calledCount = 0;
 
@@ -58,6 +54,8 @@ export class Handlers {
   readonly #cpus: readonly Cpu[];
   readonly #table = new WebAssembly.Table({ element: "anyfunc", initial: TABLE_STEP });
   readonly #plan: HandlerPlan;
+  /** By processor: its interpreter, once it has run. */
+  readonly #runs: (Run | undefined)[] = [];
   /** Called handlers by key. */
   readonly #byKey = new Map<string, HandlerRef>();
   /** By form, and there without and with index register: what #byKey says, without making a key. */
@@ -72,7 +70,23 @@ export class Handlers {
     this.#imports = this.#hostFunctions();
     installPermuteTables(memory.u8, VECTOR_TABLES_BASE);
     this.#plan = handlerPlan(cpus[0]!.model);
-    this.run = this.#instantiate(this.#plan.module, this.#plan.procedures)["run"] as Run;
+  }
+
+  /**
+   * Enters the interpreter of the processor whose block is at `base`, at the record `ptr`, for at most `budget` instructions
+   * (no more than {@link BUDGET_MAX}).
+   *
+   * @returns An exit code.
+   */
+  run(base: number, ptr: number, budget: number, ctx: number, fetch: number): number {
+    const run = this.#runs[((base - CPU_BLOCK_BASE) / CPU_BLOCK_SIZE) | 0] ?? this.#makeRun(base);
+    return run(ptr, ptr + (budget << RECORD_SHIFT), ctx, fetch);
+  }
+  /** Each processor has an interpreter of its own, in which the address of its block is a constant; made when it first runs. */
+  #makeRun(base: number): Run {
+    const run = this.#instantiate(this.#plan.module(base), this.#plan.procedures)["run"] as Run;
+    this.#runs[((base - CPU_BLOCK_BASE) / CPU_BLOCK_SIZE) | 0] = run;
+    return run;
   }
 
   /** For a fused handler, the handler of its first instruction alone; for one without flags, that with; otherwise the handler itself. */
@@ -163,14 +177,14 @@ export class Handlers {
     const { i32, u16 } = this.#memory;
     const cpuAt = (base: number) => cpus[((base - CPU_BLOCK_BASE) / CPU_BLOCK_SIZE) | 0]!;
     /** Makes RIP and REMAINING exact for whoever looks during the access. */
-    const expose = (base: number, ptr: number, entry: number, budget: number) => {
+    const expose = (base: number, ptr: number, limit: number) => {
       const at = base >>> 2;
       const pageLow = i32[at + (S.RIPPAGE >>> 2)]!;
       const low = pageLow + u16[(ptr + REC.pageOffset) >>> 1]!;
       i32[at + (S.RIP >>> 2)] = low;
       i32[at + (S.RIP >>> 2) + 1] = i32[at + (S.RIPPAGE >>> 2) + 1]! +
         ((low | 0) >>> 0 < pageLow >>> 0 ? 1 : 0);
-      i32[at + (S.REMAINING >>> 2)] = budget - ((ptr - entry) >>> 5);
+      i32[at + (S.REMAINING >>> 2)] = (limit - ptr) >> RECORD_SHIFT;
     };
     /** The segment of an access in 64-bit mode: SS too where the handler, made for all four, says DS. */
     const segmentOfRecord = (ptr: number, seg: number): number => {
@@ -179,31 +193,30 @@ export class Handlers {
       return register === S.GPR + R.RSP * 8 || register === S.GPR + R.RBP * 8 ? SEG.SS : seg;
     };
     return {
-      loadSlow: (base, ptr, entry, budget, low, high, info) => {
-        expose(base!, ptr!, entry!, budget!);
+      loadSlow: (base, ptr, limit, low, high, info) => {
+        expose(base!, ptr!, limit!);
         return cpuAt(base!).access.loadSlow(low!, high!, info! & 0xff, segmentOfRecord(ptr!, info! >>> 8));
       },
-      storeSlow: (base, ptr, entry, budget, low, high, info) => {
-        expose(base!, ptr!, entry!, budget!);
+      storeSlow: (base, ptr, limit, low, high, info) => {
+        expose(base!, ptr!, limit!);
         const cpu = cpuAt(base!);
         const code = cpu.access.storeSlow(low!, high!, info! & 0xff, segmentOfRecord(ptr!, info! >>> 8));
         if (code !== EXIT_NONE) cpu.set32(S.EXIT, code);
         return code;
       },
-      rmwSlow: (base, ptr, entry, budget, low, high, info) => {
-        expose(base!, ptr!, entry!, budget!);
+      rmwSlow: (base, ptr, limit, low, high, info) => {
+        expose(base!, ptr!, limit!);
         return cpuAt(base!).access.rmwSlow(low!, high!, info! & 0xff, segmentOfRecord(ptr!, info! >>> 8));
       },
       spillFlush: (base) => cpuAt(base!).access.spillFlush(),
-      segCheck: (base, ptr, entry, budget, offset, seg, info) => {
-        expose(base!, ptr!, entry!, budget!);
+      segCheck: (base, ptr, limit, offset, seg, info) => {
+        expose(base!, ptr!, limit!);
         const cpu = cpuAt(base!);
         const code = cpu.access.segCheck(seg!, offset!, info! & 0xffff, info! >>> 16 !== 0);
         if (code !== EXIT_NONE) cpu.set32(S.EXIT, code);
         return code;
       },
-      bulk: (base, ptr, entry, budget, info) =>
-        bulkString(cpuAt(base!), info!, budget! - ((ptr! - entry!) >>> 5)),
+      bulk: (base, ptr, limit, info) => bulkString(cpuAt(base!), info!, (limit! - ptr!) >> RECORD_SHIFT),
     };
   }
 }

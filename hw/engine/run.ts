@@ -37,7 +37,7 @@ import { initCpu, startCpu } from "../sys/mode.ts";
 import { type CodeCache, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
 import { TRACE } from "../trace.ts";
 import { dropSlotTables } from "./fetch.ts";
-import type { Handlers } from "./handlers.ts";
+import { BUDGET_MAX, type Handlers } from "./handlers.ts";
 import type { ReferenceStepper } from "./reference_step.ts";
 
 /** Activity states (as in the VMCS). */
@@ -258,7 +258,8 @@ export class Processor {
   }
 
   /** Runs the engine from `record` and accounts for what it did. */
-  #enter(handlers: Handlers, record: number, budget: number): number {
+  #enter(handlers: Handlers, record: number, left: number): number {
+    const budget = Math.min(left, BUDGET_MAX);
     const { base } = this.cpu;
     const i32 = this.#i32, at = this.#at;
     const context = i32[at + (S.TLBCTX >>> 2)]!;
@@ -269,7 +270,6 @@ export class Processor {
     this.#setRemaining(budget);
     const exit = handlers.run(
       base,
-      record,
       record,
       budget,
       context,

@@ -96,8 +96,11 @@ export const ioProcedures: Procedures = {
   },
   /** (leaf, subleaf) → EAX, EBX, ECX, EDX in the four slots. */
   cpuid(cpu) {
-    const result = cpuid(cpu, cpu.argLow(0), cpu.argLow(1));
+    const leaf = cpu.argLow(0) >>> 0;
+    const result = cpuid(cpu, leaf, cpu.argLow(1));
     for (let i = 0; i < 4; i++) cpu.set64Halves(S.ARG + i * 8, result[i]!, 0);
+    // Leaf 1 leaves the revision of the microcode in IA32_BIOS_SIGN_ID (SDM vol. 3A, "Determining the Signature").
+    if (leaf === 1) cpu.set64Halves(S.BIOS_SIGN_ID, 0, cpu.model.microcode);
     return EXIT_NONE;
   },
   rdtsc(cpu) {

@@ -24,6 +24,8 @@ export interface FuzzOptions {
   readonly engines: readonly EngineKind[];
   /** Mnemonics to generate; none for all. */
   readonly only: readonly string[];
+  /** CPUID features that the engines' processor lacks though the host has them: for tests of this comparison itself. */
+  readonly without?: readonly string[];
   /** Called after each batch with the number of cases done. */
   readonly progress?: (done: number) => void;
 }
@@ -65,7 +67,9 @@ export class Fuzzer {
     const model = modelLike((leaf, subleaf) => this.#host.cpuid(leaf, subleaf));
     const pool = new Pool(options.seed);
     this.#generator = new Generator(options.seed, pool, model.features, options.only);
-    this.#guests = options.engines.map((engine) => new Guest(engine, model));
+    const features = new Set(model.features);
+    for (const feature of options.without ?? []) features.delete(feature);
+    this.#guests = options.engines.map((engine) => new Guest(engine, { ...model, features }));
     const fixed = new Uint8Array(pool.memory.buffer.slice(0, FIXED_BYTES));
     this.#host.setFixed(fixed);
     for (const guest of this.#guests) guest.setFixed(fixed);

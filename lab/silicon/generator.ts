@@ -13,7 +13,7 @@ import { type Encoding, NO_PREFIX, parseEncoding, VEX_MAPS } from "../../hw/isa/
 import { decode, isDecoded } from "../../hw/isa/decode.ts";
 import type { Decoded } from "../../hw/isa/form.ts";
 import { rows } from "../../hw/isa/table.ts";
-import { S } from "../../hw/state.ts";
+import { RFLAGS, S } from "../../hw/state.ts";
 import { DATA, DATA_BYTES, FIXED, FIXED_BYTES } from "./layout.ts";
 import {
   alignmentIsLoose,
@@ -54,6 +54,8 @@ const BIT_OFFSET: ReadonlySet<string> = new Set(["BT", "BTC", "BTR", "BTS"]);
 const PUSHFQ = 0x9c, POPFQ = 0x9d, LOCK = 0xf0, ENTER = 0xc8;
 /** Prefixes that say nothing in 64-bit mode: ES, CS, SS, DS; and GS, whose base is 0. */
 const EMPTY_PREFIXES = [0x26, 0x2e, 0x36, 0x3e, 0x65] as const;
+/** What keeps a quotient from overflowing: xor edx, edx; cqo; movzx eax, al and xor edx, edx. */
+const DIVIDENDS = [[0x31, 0xd2], [0x48, 0x99], [0x0f, 0xb6, 0xc0, 0x31, 0xd2]] as const;
 /** Most items of a sequence. */
 const ITEMS_MAX = 12;
 
@@ -356,7 +358,13 @@ export class Generator {
         prefix.push(0xb1, shiftCount); // mov cl, imm8
       } else if (byCl) shiftCount = -1;
       else if (isDouble && decoded.form.w === 16 && (shiftCount & 31) > 16) return undefined;
+      if (/^I?DIV$/.test(row.mnemonic) && !c.oneIn(4)) prefix.push(...c.pick(DIVIDENDS));
       mask = undefinedFlags(decoded, shiftCount);
+      if (row.mnemonic === "LDMXCSR") {
+        if (relative >= 0) return undefined;
+        prefix.push(...clearReserved(out, c.oneIn(8) ? 0x1_ffff : 0xffff));
+        mask = RFLAGS.AF;
+      }
       settling = settlingCode(decoded);
       looseX87 = x87IsLoose(decoded);
       looseAlignment = alignmentIsLoose(decoded);
@@ -486,6 +494,18 @@ export class Generator {
       }
     }
   }
+}
+
+/** AND dword [mem], imm32 with the memory operand of an LDMXCSR (0F AE /2), prefixes and all. */
+function clearReserved(ldmxcsr: readonly number[], mask: number): number[] {
+  const opcode = ldmxcsr.indexOf(0xae), modrm = ldmxcsr[opcode + 1]!;
+  return [
+    ...ldmxcsr.slice(0, opcode - 1),
+    0x81,
+    (modrm & ~0x38) | (4 << 3),
+    ...ldmxcsr.slice(opcode + 2),
+    ...dword(mask),
+  ];
 }
 
 function dword(value: number): number[] {

@@ -30,8 +30,13 @@ export interface WasmVec {
   readonly local: number;
 }
 
-/** Parameters of every handler's frame, by local index. */
-export const P = { base: 0, ptr: 1, entry: 2, budget: 3, ctx: 4 } as const;
+/**
+ * Locals of every handler's frame, by index. `limit` is where `ptr` would be with the slice used up, were all records in one line:
+ * (limit − ptr) / 32 instructions are left. Called handlers have `base` as well; in the interpreter it is a constant.
+ */
+export const P = { ptr: 0, limit: 1, ctx: 2, base: 3 } as const;
+/** log2 of the bytes in a record. */
+export const RECORD_SHIFT = 5;
 
 /** How a handler leaves: the interpreter's switch branches to shared tails, a called handler returns a code. */
 export interface Exits {
@@ -57,18 +62,18 @@ export interface Exits {
 
 /** Names and types of the functions that handlers import from TypeScript; all parameters and results are i32. */
 export const HOST_FUNCTIONS: Readonly<Record<string, { parameters: number; result: boolean }>> = {
-  /** (base, ptr, entry, budget, linLow, linHigh, bytes | seg << 8): host address, or 0 with S.EXIT set. */
-  loadSlow: { parameters: 7, result: true },
+  /** (base, ptr, limit, linLow, linHigh, bytes | seg << 8): host address, or 0 with S.EXIT set. */
+  loadSlow: { parameters: 6, result: true },
   /** The same; the value stands in SPILL. Result: 0, or nonzero with S.EXIT set. */
-  storeSlow: { parameters: 7, result: true },
+  storeSlow: { parameters: 6, result: true },
   /** As loadSlow, for an access that will be written back. */
-  rmwSlow: { parameters: 7, result: true },
+  rmwSlow: { parameters: 6, result: true },
   /** (base): finishes a store that went to SPILL. */
   spillFlush: { parameters: 1, result: false },
-  /** (base, ptr, entry, budget, offset, seg, bytes | write << 16): 0, or nonzero with S.EXIT set. */
-  segCheck: { parameters: 7, result: true },
-  /** (base, ptr, entry, budget, info): iterations done. */
-  bulk: { parameters: 5, result: true },
+  /** (base, ptr, limit, offset, seg, bytes | write << 16): 0, or nonzero with S.EXIT set. */
+  segCheck: { parameters: 6, result: true },
+  /** (base, ptr, limit, info): iterations done. */
+  bulk: { parameters: 4, result: true },
 };
 
 /** What a description did to the flags and whether it can leave its line; gathered while it is written. */
@@ -101,40 +106,82 @@ export abstract class WasmBase {
   protected left = false;
 
   readonly #pools = new Map<ValueType, { indices: number[]; used: number }>();
-  readonly #registerAddresses = new Map<number, number>();
+  /** By operand: a local with its offset in the processor's block, as the record says. */
+  readonly #registerOffsets = new Map<number, number>();
   readonly #heldAddresses = new Map<number, number>();
 
+  /** Local with the first eight bytes of the record. */
+  #head = -1;
+
+  /**
+   * @param fixedBase Address of the processor's block, if the code is for one processor alone: V8 then knows that accesses to it
+   * are in bounds, and needs no register for it.
+   */
   constructor(
     readonly module: ModuleWriter,
     readonly parameterCount: number,
+    readonly fixedBase?: number,
   ) {}
 
-  /** Starts a new handler: all locals are free again. */
-  begin(code: CodeWriter, form: Form, hasIndex: boolean, exits: Exits): void {
+  /** Pushes the address of the processor's block. */
+  pushBase(): void {
+    if (this.fixedBase === undefined) this.w.localGet(P.base);
+    else this.w.i32Const(this.fixedBase);
+  }
+
+  /** Starts a new handler: all locals are free again. `head`: a local with the record's first eight bytes, if there is one. */
+  begin(code: CodeWriter, form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
     this.w = code;
     for (const pool of this.#pools.values()) pool.used = 0;
-    this.continueWith(form, hasIndex, exits);
+    this.continueWith(form, hasIndex, exits, head);
   }
   /** Starts the next instruction of a fused handler: locals of the previous one stay alive. */
-  continueWith(form: Form, hasIndex: boolean, exits: Exits): void {
+  continueWith(form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
     this.form = form;
     this.hasIndex = hasIndex;
     this.exits = exits;
     this.left = false;
     this.effects = { reads: false, kills: false, sets: false, exits: false };
     this.flagsAreDead = false;
-    this.#registerAddresses.clear();
+    this.#registerOffsets.clear();
     this.#heldAddresses.clear();
+    this.#head = head ?? this.#loadHead();
     for (const o of form.operands) {
       if (o.fixed === undefined && (o.kind === "reg" || o.kind === "xmm" || o.kind === "mm")) {
-        const address = this.newLocal(T.i32);
-        this.w.localGet(P.base);
-        this.w.localGet(P.ptr);
-        this.w.memory(OP.i32_load16_u, slotOffset(o));
-        this.w.op(OP.i32_add);
-        this.w.localSet(address);
-        this.#registerAddresses.set(o.index, address);
+        const offset = this.newLocal(T.i32);
+        this.pushField16(slotOffset(o));
+        if (this.fixedBase === undefined) {
+          this.pushBase();
+          this.w.op(OP.i32_add);
+        }
+        this.w.localSet(offset);
+        this.#registerOffsets.set(o.index, offset);
       }
+    }
+  }
+
+  #loadHead(): number {
+    const head = this.newLocal(T.i64);
+    this.w.localGet(P.ptr);
+    this.w.memory(OP.i64_load);
+    this.w.localSet(head);
+    return head;
+  }
+  /** Pushes the record's 16-bit field at `offset` as i32; fields of the first eight bytes are taken from one load. */
+  pushField16(offset: number): void {
+    const w = this.w;
+    if (offset >= 8) {
+      w.localGet(P.ptr);
+      w.memory(OP.i32_load16_u, offset);
+      return;
+    }
+    w.localGet(this.#head);
+    w.i64Const(BigInt(offset * 8));
+    w.op(OP.i64_shr_u);
+    w.op(OP.i32_wrap_i64);
+    if (offset < 6) {
+      w.i32Const(0xffff);
+      w.op(OP.i32_and);
     }
   }
 
@@ -206,13 +253,13 @@ export abstract class WasmBase {
   /** Pushes the host address of a register operand (GPR, XMM or MMX); returns the constant offset to add. */
   pushRegisterAddress(o: Operand): number {
     if (o.fixed !== undefined) {
-      this.w.localGet(P.base);
+      this.pushBase();
       return fixedOffset(o);
     }
-    const address = this.#registerAddresses.get(o.index);
-    if (address === undefined) throw new Error(`Operand ${o.index} of ${this.form.key} is no register`);
-    this.w.localGet(address);
-    return 0;
+    const offset = this.#registerOffsets.get(o.index);
+    if (offset === undefined) throw new Error(`Operand ${o.index} of ${this.form.key} is no register`);
+    this.w.localGet(offset);
+    return this.fixedBase ?? 0;
   }
 
   /** Effective address of memory operand `o` (default: the ModRM one), in its address size. */
@@ -220,7 +267,7 @@ export abstract class WasmBase {
     const w = this.w;
     if (o?.fixed !== undefined) {
       // A string operand: rSI or rDI.
-      w.localGet(P.base);
+      this.pushBase();
       w.memory(
         this.form.aw === 64 ? OP.i64_load : this.form.aw === 32 ? OP.i64_load32_u : OP.i64_load16_u,
         S.GPR + o.fixed * 8,
@@ -232,23 +279,39 @@ export abstract class WasmBase {
       w.memory(OP.i64_load, REC.imm);
       return this.#cutToAddressSize();
     }
-    const field = (offset: number) => {
-      w.localGet(P.base);
-      w.localGet(P.ptr);
-      w.memory(OP.i32_load16_u, offset);
-      w.op(OP.i32_add);
-      w.memory(OP.i64_load);
+    /** Replaces the offset in the processor's block on the stack by the register there. */
+    const register = () => {
+      if (this.fixedBase === undefined) {
+        this.pushBase();
+        w.op(OP.i32_add);
+      }
+      w.memory(OP.i64_load, this.fixedBase ?? 0);
     };
-    field(REC.base);
-    if (this.hasIndex) {
-      field(REC.index);
+    this.pushField16(REC.base);
+    register();
+    if (!this.hasIndex) {
       w.localGet(P.ptr);
-      w.memory(OP.i64_load8_u, REC.scale);
+      w.memory(OP.i64_load32_s, REC.disp);
+    } else {
+      // Displacement, index and scale in one load; a shift count counts modulo 64, and the length above the scale is no part of it.
+      const fields = this.newLocal(T.i64);
+      w.localGet(P.ptr);
+      w.memory(OP.i64_load, REC.disp);
+      w.localTee(fields);
+      w.i64Const(BigInt((REC.index - REC.disp) * 8));
+      w.op(OP.i64_shr_u);
+      w.op(OP.i32_wrap_i64);
+      w.i32Const(0xffff);
+      w.op(OP.i32_and);
+      register();
+      w.localGet(fields);
+      w.i64Const(BigInt((REC.scale - REC.disp) * 8));
+      w.op(OP.i64_shr_u);
       w.op(OP.i64_shl);
       w.op(OP.i64_add);
+      w.localGet(fields);
+      w.op(OP.i64_extend32_s);
     }
-    w.localGet(P.ptr);
-    w.memory(OP.i64_load32_s, REC.disp);
     w.op(OP.i64_add);
     return this.#cutToAddressSize();
   }
@@ -270,7 +333,7 @@ export abstract class WasmBase {
     if (this.form.mode === 2) {
       if (seg < 4) return offset;
       this.push(offset);
-      w.localGet(P.base);
+      this.pushBase();
       w.memory(OP.i64_load, S.SEGBASE + seg * 8);
       w.op(OP.i64_add);
       return this.take();
@@ -278,7 +341,7 @@ export abstract class WasmBase {
     this.push(offset);
     w.i64Const(BigInt(bytes - 1));
     w.op(OP.i64_add);
-    w.localGet(P.base);
+    this.pushBase();
     w.memory(OP.i64_load, (write ? S.SEGWMAX : S.SEGRMAX) + seg * 8);
     w.op(OP.i64_gt_s);
     w.open(OP.if);
@@ -290,7 +353,7 @@ export abstract class WasmBase {
     this.exits.faultIf(w);
     w.close();
     this.push(offset);
-    w.localGet(P.base);
+    this.pushBase();
     w.memory(OP.i64_load, S.SEGBASE + seg * 8);
     w.op(OP.i64_add);
     w.i64Const(0xffff_ffffn);
@@ -333,9 +396,11 @@ export abstract class WasmBase {
     this.push32(linear);
     this.w.op(OP.i32_add);
   }
-  /** Pushes base, ptr, entry, budget. */
+  /** Pushes base, ptr, limit. */
   pushContext(): void {
-    for (const index of [P.base, P.ptr, P.entry, P.budget]) this.w.localGet(index);
+    this.pushBase();
+    this.w.localGet(P.ptr);
+    this.w.localGet(P.limit);
   }
   #pushSlowArguments(linear: WasmInt, bytes: number, seg: number): void {
     this.pushContext();
@@ -387,12 +452,12 @@ export abstract class WasmBase {
   finishWrite(address: number): void {
     const w = this.w;
     w.localGet(address);
-    w.localGet(P.base);
+    this.pushBase();
     w.i32Const(S.SPILL);
     w.op(OP.i32_add);
     w.op(OP.i32_eq);
     w.open(OP.if);
-    w.localGet(P.base);
+    this.pushBase();
     w.call(this.host("spillFlush"));
     w.close();
   }
@@ -408,7 +473,7 @@ export abstract class WasmBase {
     w.open(OP.if);
     emitStore(() => this.#pushHit(linear, entry, FTLB_WRITE), 0);
     w.op(OP.else);
-    emitStore(() => w.localGet(P.base), S.SPILL);
+    emitStore(() => this.pushBase(), S.SPILL);
     this.#pushSlowArguments(linear, bytes, seg);
     w.call(this.host("storeSlow"));
     this.exits.faultIf(w);

@@ -11,7 +11,7 @@ import { EXIT_FAULT, REC, S, SEG } from "../../state.ts";
 import type { Builder, Width } from "../../isa/builder.ts";
 import type { Form, Operand } from "../../isa/form.ts";
 import { OP, T } from "./emit.ts";
-import { P, slotOffset, type WasmCond, type WasmInt, type WasmVec } from "./base.ts";
+import { P, RECORD_SHIFT, slotOffset, type WasmCond, type WasmInt, type WasmVec } from "./base.ts";
 import { LOAD, STORE } from "./integers.ts";
 import { WasmFlags } from "./status_flags.ts";
 
@@ -114,16 +114,15 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
   }
   baseIs(_o: Operand, n: number): WasmCond {
     const w = this.w;
-    w.localGet(P.ptr);
-    w.memory(OP.i32_load16_u, REC.base);
+    this.pushField16(REC.base);
     w.i32Const(S.GPR + n * 8);
     w.op(OP.i32_eq);
     return this.takeC();
   }
   registerNumber(o: Operand): WasmInt {
     if (o.fixed !== undefined) return this.imm(o.fixed);
-    this.w.localGet(P.ptr);
-    this.w.memory(OP.i64_load16_u, slotOffset(o));
+    this.pushField16(slotOffset(o));
+    this.w.op(OP.i64_extend_i32_u);
     return this.take();
   }
   farSelector(_o: Operand): WasmInt {
@@ -155,7 +154,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
   }
   #stackOffset(delta: number): WasmInt {
     const w = this.w;
-    w.localGet(P.base);
+    this.pushBase();
     w.memory(OP.i64_load, S.GPR + 4 * 8);
     if (delta !== 0) {
       w.i64Const(BigInt(delta));
@@ -164,7 +163,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     if (this.form.mode !== 2) {
       w.i64Const(0xffff_ffffn);
       w.i64Const(0xffffn);
-      w.localGet(P.base);
+      this.pushBase();
       w.memory(OP.i32_load, S.STACKMODE);
       w.op(OP.select);
       w.op(OP.i64_and);
@@ -184,7 +183,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
       return;
     }
     const sum = this.add(32, this.reg(32, 4), delta);
-    w.localGet(P.base);
+    this.pushBase();
     w.memory(OP.i32_load, S.STACKMODE);
     w.open(OP.if);
     this.setReg(32, 4, sum);
@@ -243,7 +242,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
   /** Pushes IP of this instruction (with `advance`, of the next one). */
   #pushIp(advance: boolean): void {
     const w = this.w;
-    w.localGet(P.base);
+    this.pushBase();
     w.memory(OP.i64_load, S.RIPPAGE);
     w.localGet(P.ptr);
     w.memory(OP.i64_load16_u, REC.pageOffset);
@@ -261,7 +260,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
   }
   relTarget(_o: Operand): WasmInt {
     const w = this.w;
-    w.localGet(P.base);
+    this.pushBase();
     w.memory(OP.i64_load, S.RIPPAGE);
     w.localGet(P.ptr);
     w.memory(OP.i64_load, REC.imm);
@@ -318,7 +317,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     this.left = true;
   }
   bulk(f: Form): void {
-    // A called handler has only a copy of the budget, which the iterations would have to change.
+    // A called handler has only a copy of the limit, which the iterations would have to change.
     if (!this.exits.inline) return;
     const w = this.w;
     this.pushContext();
@@ -326,16 +325,18 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     w.call(this.host("bulk"));
     const count = this.newLocal(T.i32);
     w.localSet(count);
-    w.localGet(P.budget);
+    w.localGet(P.limit);
     w.localGet(count);
+    w.i32Const(RECORD_SHIFT);
+    w.op(OP.i32_shl);
     w.op(OP.i32_sub);
-    w.localSet(P.budget);
+    w.localSet(P.limit);
   }
   fault(vector: number, errorCode = -1): void {
     this.effects.exits = true;
     const w = this.w;
     const set = (offset: number, value: number) => {
-      w.localGet(P.base);
+      this.pushBase();
       w.i32Const(value);
       w.memory(OP.i32_store, offset);
     };
@@ -356,23 +357,21 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     this.effects.exits = true;
     this.effects.reads = true;
     args.forEach((value, i) => this.setState(S.ARG + i * 8, 64, value));
-    w.localGet(P.base);
+    this.pushBase();
     this.#pushIp(advance);
     w.memory(OP.i64_store, S.RIP);
-    w.localGet(P.base);
+    this.pushBase();
     w.localGet(P.ptr);
     w.memory(OP.i32_load8_u, REC.length);
     w.memory(OP.i32_store, S.ILEN);
-    w.localGet(P.base);
-    w.localGet(P.budget);
+    this.pushBase();
+    w.localGet(P.limit);
     w.localGet(P.ptr);
-    w.localGet(P.entry);
     w.op(OP.i32_sub);
-    w.i32Const(5);
+    w.i32Const(RECORD_SHIFT);
     w.op(OP.i32_shr_u);
-    w.op(OP.i32_sub);
     w.memory(OP.i32_store, S.REMAINING);
-    w.localGet(P.base);
+    this.pushBase();
     this.procedures.add(name);
     w.call(this.module.importFunction(`proc:${name}`, [T.i32], [T.i32]));
   }

@@ -1,10 +1,11 @@
 /**
  * A small WebAssembly emitter: bytes of function bodies and of modules, nothing more.
  *
- * Room: `hw/engine/wasm/`; imports nothing. Encodings are those of the WebAssembly core specification, "Binary Format".
+ * Room: `hw/engine/wasm/`; imports state.ts. Encodings are those of the WebAssembly core specification, "Binary Format".
  *
  * @module
  */
+import { RAM_BASE } from "../../state.ts";
 
 /** Value types. */
 export const T = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, v128: 0x7b, void: 0x40 } as const;
@@ -143,6 +144,8 @@ export const OP = {
   i64_extend32_s: 0xc4,
 } as const;
 
+/** Pages of 64 KiB in the smallest memory. */
+const MEMORY_PAGES_MIN = RAM_BASE / 0x1_0000;
 /** Pages of 64 KiB in a 4-GiB memory. */
 const MEMORY_PAGES_MAX = 0x1_0000;
 /** Alignment hint (log2) by load and store opcode; a hint only, accesses may be unaligned. */
@@ -334,9 +337,9 @@ export class ModuleWriter {
       name(w, "m");
       name(w, "memory");
       w.byte(2);
-      // Any memory will do: limits from 1 page to all 4 GiB.
+      // Any memory will do that has what stands below RAM; V8 does not check constant addresses there.
       w.byte(1);
-      w.u32(1);
+      w.u32(MEMORY_PAGES_MIN);
       w.u32(MEMORY_PAGES_MAX);
       if (this.importsTable) {
         name(w, "m");

@@ -7,7 +7,7 @@
  */
 import type { Variable, Width } from "../../isa/builder.ts";
 import { S } from "../../state.ts";
-import { P, type WasmCond, type WasmInt } from "./base.ts";
+import { type WasmCond, type WasmInt } from "./base.ts";
 import { OP, T } from "./emit.ts";
 import { WasmVector } from "./vector.ts";
 
@@ -50,7 +50,7 @@ export abstract class WasmIntegers extends WasmVector {
   }
 
   reg(width: Width, n: number): WasmInt {
-    this.w.localGet(P.base);
+    this.pushBase();
     this.w.memory(LOAD[width], S.GPR + n * 8);
     return this.take();
   }
@@ -58,12 +58,12 @@ export abstract class WasmIntegers extends WasmVector {
     this.setState(S.GPR + n * 8, width === 32 ? 64 : width, value);
   }
   state(offset: number, width: Width): WasmInt {
-    this.w.localGet(P.base);
+    this.pushBase();
     this.w.memory(LOAD[width], offset);
     return this.take();
   }
   setState(offset: number, width: Width, value: WasmInt): void {
-    this.w.localGet(P.base);
+    this.pushBase();
     this.push(value);
     this.w.memory(STORE[width], offset);
   }

@@ -7,7 +7,7 @@
  *
  * The function's shape: a loop around a `br_table` on the record's handler number; every handler falls to its end with
  * `ptr` advanced, or leaves by a shared tail (jump, end, again, fault). Instructions are counted per straight line: records stand one
- * after the other, so the distance from `entry` to `ptr` is the count.
+ * after the other, so `limit` − `ptr` (see base.ts) says how many are left, and a jump moves both by the same distance.
  *
  * @module
  */
@@ -26,7 +26,7 @@ import {
 import { describe } from "../../isa/prologue.ts";
 import type { Form } from "../../isa/form.ts";
 import { CodeWriter, ModuleWriter, OP, T } from "./emit.ts";
-import { type Effects, type Exits, P } from "./base.ts";
+import { type Effects, type Exits, P, RECORD_SHIFT } from "./base.ts";
 import { WasmBuilder } from "./builder.ts";
 
 /** Numbers of the handlers that are not instructions. */
@@ -57,9 +57,9 @@ export interface InlineHandler {
   readonly flagsAreDead?: boolean;
 }
 
-const RUN_PARAMETERS = 6; // base, ptr, entry, budget, ctx, fetch
-const FETCH = 5;
-const CALLED_PARAMETERS = [T.i32, T.i32, T.i32, T.i32, T.i32] as const;
+const RUN_PARAMETERS = [T.i32, T.i32, T.i32, T.i32] as const; // ptr, limit, ctx, fetch
+const FETCH = 3;
+const CALLED_PARAMETERS = [T.i32, T.i32, T.i32, T.i32] as const; // ptr, limit, ctx, base
 
 /** A module's bytes and the procedures it imports. */
 export interface WrittenModule {
@@ -69,18 +69,23 @@ export interface WrittenModule {
   readonly effects: readonly Effects[];
 }
 
-/** Writes the module with the switch; exports `run(base, ptr, entry, budget, ctx, fetch): exit code`. */
-export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenModule {
+/** Writes the module with the switch for the processor whose block is at `base`; exports `run(ptr, limit, ctx, fetch): exit code`. */
+export function writeInterpreter(base: number, handlers: readonly InlineHandler[]): WrittenModule {
   // Imports must be known before the function is defined, so the body is written first.
   const module = new ModuleWriter(true);
-  const builder = new WasmBuilder(module, RUN_PARAMETERS);
+  const builder = new WasmBuilder(module, RUN_PARAMETERS.length, base);
   const calledType = module.type(CALLED_PARAMETERS, [T.i32]);
   const w = new CodeWriter();
   builder.w = w;
   const ip = builder.newLocal(T.i64);
   const target = builder.newLocal(T.i32);
   const slot = builder.newLocal(T.i32);
+  /** What is left behind the line that was left, in bytes of records. */
+  const left = builder.newLocal(T.i32);
+  /** The first eight bytes of the record. */
+  const head = builder.newLocal(T.i64);
   builder.reserveLocals();
+  const tails = new Tails(w, base, left);
 
   const loop = w.open(OP.loop);
   const fault = w.open(OP.block);
@@ -113,7 +118,11 @@ export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenMod
   const count = PSEUDO.first + handlers.length;
   for (let i = 0; i < count; i++) w.open(OP.block);
   w.localGet(P.ptr);
-  w.memory(OP.i32_load16_u, REC.handler);
+  w.memory(OP.i64_load, REC.handler);
+  w.localTee(head);
+  w.op(OP.i32_wrap_i64);
+  w.i32Const(0xffff);
+  w.op(OP.i32_and);
   w.op(OP.br_table);
   w.u32(count - 1);
   for (let i = 0; i < count; i++) w.u32(i);
@@ -121,7 +130,8 @@ export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenMod
   const openHandler = () => w.close();
   // called
   openHandler();
-  for (const index of [P.base, P.ptr, P.entry, P.budget, P.ctx]) w.localGet(index);
+  for (const index of [P.ptr, P.limit, P.ctx]) w.localGet(index);
+  w.i32Const(base);
   w.localGet(P.ptr);
   w.memory(OP.i32_load16_u, REC.rare);
   w.op(OP.call_indirect);
@@ -135,8 +145,7 @@ export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenMod
   w.localSet(P.ptr);
   w.branch(OP.br, loop);
   w.close();
-  w.localGet(P.base);
-  w.memory(OP.i64_load, S.RIP);
+  tails.load64(S.RIP);
   w.localSet(ip);
   w.localGet(target);
   w.op(OP.br_table);
@@ -144,100 +153,85 @@ export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenMod
   for (const label of [fault, jump, end, again, resync]) w.u32(w.depth - label);
   // stop
   openHandler();
-  storeRip(w, () => pushRecordIp(w));
-  storeRemaining(w, 0);
+  tails.storeRecordIp();
+  tails.storeRemaining(0);
   w.i32Const(EXIT_STOP);
   w.op(OP.return);
   // link
   openHandler();
-  countLine(w, 0);
+  tails.count(0);
   w.localGet(P.ptr);
   w.memory(OP.i32_load, REC.disp);
-  w.localTee(P.ptr);
-  w.localSet(P.entry);
-  continueIfBudget(w, loop);
-  leaveAtRecord(w, EXIT_BUDGET);
+  tails.goOn(loop);
   // lookup
   openHandler();
-  storeRip(w, () => pushRecordIp(w));
-  storeRemaining(w, 0);
-  w.localGet(P.base);
-  w.localGet(P.ptr);
-  w.memory(OP.i32_store, S.EXITRECORD);
+  tails.storeRecordIp();
+  tails.storeRemaining(0);
+  tails.store32(S.EXITRECORD, () => w.localGet(P.ptr));
   w.i32Const(EXIT_LOOKUP);
   w.op(OP.return);
   // nextPage
   openHandler();
-  countLine(w, 0);
-  w.localGet(P.base);
-  w.memory(OP.i64_load, S.RIPPAGE);
+  tails.count(0);
+  tails.load64(S.RIPPAGE);
   w.i64Const(4096n);
   w.op(OP.i64_add);
   w.localSet(ip);
   w.branch(OP.br, jumped);
   // exception
   openHandler();
-  w.localGet(P.base);
-  w.localGet(P.ptr);
-  w.memory(OP.i32_load16_u, REC.r0);
-  w.memory(OP.i32_store, S.FAULTVECTOR);
-  w.localGet(P.base);
-  w.localGet(P.ptr);
-  w.memory(OP.i32_load16_u, REC.r1);
-  w.i32Const(-1);
-  w.localGet(P.ptr);
-  w.memory(OP.i32_load16_u, REC.r2);
-  w.op(OP.select);
-  w.memory(OP.i32_store, S.FAULTCODE);
-  w.localGet(P.base);
-  w.i32Const(EXIT_FAULT);
-  w.memory(OP.i32_store, S.EXIT);
+  tails.store32(S.FAULTVECTOR, () => {
+    w.localGet(P.ptr);
+    w.memory(OP.i32_load16_u, REC.r0);
+  });
+  tails.store32(S.FAULTCODE, () => {
+    w.localGet(P.ptr);
+    w.memory(OP.i32_load16_u, REC.r1);
+    w.i32Const(-1);
+    w.localGet(P.ptr);
+    w.memory(OP.i32_load16_u, REC.r2);
+    w.op(OP.select);
+  });
+  tails.store32(S.EXIT, () => w.i32Const(EXIT_FAULT));
   w.branch(OP.br, fault);
 
   const effects = handlers.map((handler) => {
     openHandler();
-    return writeHandler(builder, w, handler, exits);
+    return writeHandler(builder, w, handler, exits, head);
   });
 
   w.close(); // direct: count, follow the link or compute the target
-  countLine(w, 1);
+  tails.count(1);
   w.localGet(P.ptr);
   w.memory(OP.i32_load, REC.disp);
   w.localTee(target);
   w.open(OP.if);
   w.localGet(target);
-  w.localTee(P.ptr);
-  w.localSet(P.entry);
-  continueIfBudget(w, loop);
-  leaveAtRecord(w, EXIT_BUDGET);
+  tails.goOn(loop);
   w.close();
-  w.localGet(P.base);
-  w.memory(OP.i64_load, S.RIPPAGE);
+  tails.load64(S.RIPPAGE);
   w.localGet(P.ptr);
   w.memory(OP.i64_load, REC.imm);
   w.op(OP.i64_add);
   w.localSet(ip);
-  writeDirectCanonicalCheck(w, ip, fault);
+  writeDirectCanonicalCheck(tails, w, ip, fault);
   w.branch(OP.br, jumped);
   w.close(); // resync: count, then a jump in the context that is in force now
-  countLine(w, 1);
-  w.localGet(P.base);
-  w.memory(OP.i32_load, S.CODEMODE);
+  tails.count(1);
+  tails.load32(S.CODEMODE);
   w.i32Const(2);
   w.op(OP.i32_ne);
   w.branch(OP.br_if, leave);
-  w.localGet(P.base);
-  w.memory(OP.i32_load, S.TLBCTX);
+  tails.load32(S.TLBCTX);
   w.localTee(P.ctx);
   w.i32Const(FTLB_FETCH);
   w.op(OP.i32_add);
   w.localSet(FETCH);
-  w.localGet(P.base);
-  w.memory(OP.i64_load, S.RIP);
+  tails.load64(S.RIP);
   w.localSet(ip);
   w.branch(OP.br, jumped);
   w.close(); // jump: count
-  countLine(w, 1);
+  tails.count(1);
   w.close(); // jumped: look the IP up
   w.localGet(ip);
   w.i64Const(8n);
@@ -266,54 +260,42 @@ export function writeInterpreter(handlers: readonly InlineHandler[]): WrittenMod
   w.memory(OP.i32_load);
   w.localTee(target);
   w.open(OP.if);
-  w.localGet(P.base);
-  w.localGet(ip);
-  w.i64Const(-4096n);
-  w.op(OP.i64_and);
-  w.memory(OP.i64_store, S.RIPPAGE);
+  tails.store64(S.RIPPAGE, () => {
+    w.localGet(ip);
+    w.i64Const(-4096n);
+    w.op(OP.i64_and);
+  });
   w.localGet(target);
-  w.localTee(P.ptr);
-  w.localSet(P.entry);
-  continueIfBudget(w, loop);
-  leaveAtRecord(w, EXIT_BUDGET);
+  tails.goOn(loop);
   w.close();
   w.close();
-  storeRip(w, () => w.localGet(ip));
-  w.localGet(P.base);
-  w.localGet(P.budget);
-  w.memory(OP.i32_store, S.REMAINING);
-  w.localGet(P.base);
-  w.i32Const(0);
-  w.memory(OP.i32_store, S.EXITRECORD);
+  tails.store64(S.RIP, () => w.localGet(ip));
+  tails.storeLeft();
+  tails.store32(S.EXITRECORD, () => w.i32Const(0));
   w.i32Const(EXIT_LOOKUP);
   w.op(OP.return);
   w.close(); // again
-  countLine(w, 1);
+  tails.count(1);
   w.localGet(P.ptr);
-  w.localSet(P.entry);
-  continueIfBudget(w, loop);
-  leaveAtRecord(w, EXIT_BUDGET);
+  tails.goOn(loop);
   w.close(); // leave: counted already
-  w.localGet(P.base);
-  w.localGet(P.budget);
-  w.memory(OP.i32_store, S.REMAINING);
+  tails.storeLeft();
   w.i32Const(EXIT_END);
   w.op(OP.return);
   w.close(); // end
-  storeRemaining(w, 1);
+  tails.storeRemaining(1);
   w.i32Const(EXIT_END);
   w.op(OP.return);
   w.close(); // fault
-  storeRip(w, () => pushRecordIp(w));
-  storeRemaining(w, 0);
-  w.localGet(P.base);
-  w.memory(OP.i32_load, S.EXIT);
+  tails.storeRecordIp();
+  tails.storeRemaining(0);
+  tails.load32(S.EXIT);
   w.op(OP.return);
   w.close(); // loop
   w.op(OP.unreachable);
   w.op(OP.end);
 
-  const runType = module.type([T.i32, T.i32, T.i32, T.i32, T.i32, T.i32], [T.i32]);
+  const runType = module.type(RUN_PARAMETERS, [T.i32]);
   const run = module.define(runType, builder.locals, w.bytes());
   module.exportFunction("run", run);
   return { bytes: module.finish(), procedures: [...builder.procedures], effects };
@@ -379,10 +361,16 @@ export function writeCalled(handlers: readonly InlineHandler[]): WrittenModule {
   return { bytes: module.finish(), procedures: [...procedures], effects };
 }
 
-function writeHandler(builder: WasmBuilder, w: CodeWriter, handler: InlineHandler, exits: Exits): Effects {
+function writeHandler(
+  builder: WasmBuilder,
+  w: CodeWriter,
+  handler: InlineHandler,
+  exits: Exits,
+  head?: number,
+): Effects {
   builder.forgetFlags();
   handler.parts.forEach((part, i) => {
-    if (i === 0) builder.begin(w, part.form, part.hasIndex, exits);
+    if (i === 0) builder.begin(w, part.form, part.hasIndex, exits, head);
     else {
       pushNext(w);
       w.localSet(P.ptr);
@@ -400,63 +388,99 @@ function pushNext(w: CodeWriter): void {
   w.i32Const(RECORD_BYTES);
   w.op(OP.i32_add);
 }
-/** Pushes the IP of the record at `ptr`. */
-function pushRecordIp(w: CodeWriter): void {
-  w.localGet(P.base);
-  w.memory(OP.i64_load, S.RIPPAGE);
-  w.localGet(P.ptr);
-  w.memory(OP.i64_load16_u, REC.pageOffset);
-  w.op(OP.i64_add);
-}
-function storeRip(w: CodeWriter, push: () => void): void {
-  w.localGet(P.base);
-  push();
-  w.memory(OP.i64_store, S.RIP);
-}
-/** Pushes budget − (records passed) − `extra`. */
-function pushRemaining(w: CodeWriter, extra: 0 | 1): void {
-  w.localGet(P.budget);
-  w.localGet(P.ptr);
-  w.localGet(P.entry);
-  w.op(OP.i32_sub);
-  w.i32Const(5);
-  w.op(OP.i32_shr_u);
-  w.op(OP.i32_sub);
-  if (extra) {
-    w.i32Const(extra);
+
+/** Pieces of the interpreter's tails. */
+class Tails {
+  readonly #w: CodeWriter;
+  readonly #base: number;
+  readonly #left: number;
+
+  constructor(w: CodeWriter, base: number, left: number) {
+    this.#w = w;
+    this.#base = base;
+    this.#left = left;
+  }
+
+  load32(offset: number): void {
+    this.#w.i32Const(this.#base);
+    this.#w.memory(OP.i32_load, offset);
+  }
+  load64(offset: number): void {
+    this.#w.i32Const(this.#base);
+    this.#w.memory(OP.i64_load, offset);
+  }
+  store32(offset: number, push: () => void): void {
+    this.#w.i32Const(this.#base);
+    push();
+    this.#w.memory(OP.i32_store, offset);
+  }
+  store64(offset: number, push: () => void): void {
+    this.#w.i32Const(this.#base);
+    push();
+    this.#w.memory(OP.i64_store, offset);
+  }
+  /** RIP := IP of the record at `ptr`. */
+  storeRecordIp(): void {
+    this.store64(S.RIP, () => {
+      this.load64(S.RIPPAGE);
+      this.#w.localGet(P.ptr);
+      this.#w.memory(OP.i64_load16_u, REC.pageOffset);
+      this.#w.op(OP.i64_add);
+    });
+  }
+  /** Pushes what is left behind the line up to `ptr` (and the instruction at it, if `extra`), in bytes of records. */
+  #pushLeft(extra: 0 | 1): void {
+    const w = this.#w;
+    w.localGet(P.limit);
+    w.localGet(P.ptr);
     w.op(OP.i32_sub);
+    if (extra) {
+      w.i32Const(RECORD_BYTES);
+      w.op(OP.i32_sub);
+    }
+  }
+  /** left := what is left behind the line up to `ptr` (and the instruction at it, if `extra`). */
+  count(extra: 0 | 1): void {
+    this.#pushLeft(extra);
+    this.#w.localSet(this.#left);
+  }
+  /** REMAINING := instructions left behind the line up to `ptr` (and the instruction at it, if `extra`). */
+  storeRemaining(extra: 0 | 1): void {
+    this.store32(S.REMAINING, () => {
+      this.#pushLeft(extra);
+      this.#w.i32Const(RECORD_SHIFT);
+      this.#w.op(OP.i32_shr_s);
+    });
+  }
+  /** REMAINING := `left`. */
+  storeLeft(): void {
+    this.store32(S.REMAINING, () => {
+      this.#w.localGet(this.#left);
+      this.#w.i32Const(RECORD_SHIFT);
+      this.#w.op(OP.i32_shr_s);
+    });
+  }
+  /** Goes on with the record on the stack, which starts a line, if `left` is enough for any line; else leaves before it. */
+  goOn(loop: number): void {
+    const w = this.#w;
+    w.localTee(P.ptr);
+    w.localGet(this.#left);
+    w.op(OP.i32_add);
+    w.localSet(P.limit);
+    w.localGet(this.#left);
+    w.i32Const(BLOCK_MAX * RECORD_BYTES);
+    w.op(OP.i32_ge_s);
+    w.branch(OP.br_if, loop);
+    this.storeRecordIp();
+    this.storeLeft();
+    w.i32Const(EXIT_BUDGET);
+    w.op(OP.return);
   }
 }
-function storeRemaining(w: CodeWriter, extra: 0 | 1): void {
-  w.localGet(P.base);
-  pushRemaining(w, extra);
-  w.memory(OP.i32_store, S.REMAINING);
-}
-/** budget := what is left after the line up to `ptr` (and the instruction at it, if `extra`). */
-function countLine(w: CodeWriter, extra: 0 | 1): void {
-  pushRemaining(w, extra);
-  w.localSet(P.budget);
-}
-function continueIfBudget(w: CodeWriter, loop: number): void {
-  w.localGet(P.budget);
-  w.i32Const(BLOCK_MAX);
-  w.op(OP.i32_ge_s);
-  w.branch(OP.br_if, loop);
-}
-/** Leaves before the record at `ptr`, which starts a line. */
-function leaveAtRecord(w: CodeWriter, code: number): void {
-  storeRip(w, () => pushRecordIp(w));
-  w.localGet(P.base);
-  w.localGet(P.budget);
-  w.memory(OP.i32_store, S.REMAINING);
-  w.i32Const(code);
-  w.op(OP.return);
-}
 /** A direct jump that leaves the canonical range raises #GP(0) on the jump; within ±2 GiB only bits from 47 up tell. */
-function writeDirectCanonicalCheck(w: CodeWriter, ip: number, fault: number): void {
+function writeDirectCanonicalCheck(tails: Tails, w: CodeWriter, ip: number, fault: number): void {
   w.localGet(ip);
-  w.localGet(P.base);
-  w.memory(OP.i64_load, S.RIPPAGE);
+  tails.load64(S.RIPPAGE);
   w.op(OP.i64_xor);
   w.i64Const(47n);
   w.op(OP.i64_shr_u);
@@ -467,8 +491,7 @@ function writeDirectCanonicalCheck(w: CodeWriter, ip: number, fault: number): vo
   w.localGet(ip);
   w.i64Const(56n);
   w.i64Const(47n);
-  w.localGet(P.base);
-  w.memory(OP.i32_load, S.CR4);
+  tails.load32(S.CR4);
   w.i32Const(1 << 12);
   w.op(OP.i32_and);
   w.op(OP.select);
@@ -479,17 +502,8 @@ function writeDirectCanonicalCheck(w: CodeWriter, ip: number, fault: number): vo
   w.op(OP.i64_gt_u);
   w.open(OP.if);
   for (const [offset, value] of [[S.FAULTVECTOR, 13], [S.FAULTCODE, 0], [S.EXIT, EXIT_FAULT]] as const) {
-    w.localGet(P.base);
-    w.i32Const(value);
-    w.memory(OP.i32_store, offset);
+    tails.store32(offset, () => w.i32Const(value));
   }
-  // The line was counted with the jump; give it back.
-  w.localGet(P.budget);
-  w.i32Const(1);
-  w.op(OP.i32_add);
-  w.localSet(P.budget);
-  w.localGet(P.ptr);
-  w.localSet(P.entry);
   w.branch(OP.br, fault);
   w.close();
   w.close();

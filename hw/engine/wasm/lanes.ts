@@ -11,7 +11,7 @@ import type { Operand } from "../../isa/form.ts";
 import type { BitOp, Lane, LaneOp, PermuteKind, ShiftOp } from "../../isa/vector.ts";
 import { PERMUTE, PERMUTE_OFFSETS, permuteSources } from "../../isa/vector.ts";
 import { VECTOR_TABLES_BASE } from "../../state.ts";
-import { P, WasmBase, type WasmCond, type WasmInt, type WasmVec } from "./base.ts";
+import { WasmBase, type WasmCond, type WasmInt, type WasmVec } from "./base.ts";
 import { OP, T } from "./emit.ts";
 import { V } from "./simd.ts";
 
@@ -134,13 +134,13 @@ export abstract class WasmLanes extends WasmBase {
 
   /** As in VectorBuilder. */
   stateX(offset: number): WasmVec {
-    this.w.localGet(P.base);
+    this.pushBase();
     this.w.simdMemory(V.load, offset);
     return this.takeX();
   }
   /** As in VectorBuilder. */
   setStateX(offset: number, value: WasmVec): void {
-    this.w.localGet(P.base);
+    this.pushBase();
     this.pushX(value);
     this.w.simdMemory(V.store, offset);
   }

@@ -10,7 +10,7 @@
  */
 import type { FlagName, Width } from "../../isa/builder.ts";
 import { RFLAGS_STATUS, S } from "../../state.ts";
-import { P, type WasmCond, type WasmInt } from "./base.ts";
+import { type WasmCond, type WasmInt } from "./base.ts";
 import { OP } from "./emit.ts";
 import { WasmIntegers } from "./integers.ts";
 
@@ -44,11 +44,11 @@ export abstract class WasmFlags extends WasmIntegers {
     const w = this.w;
     this.effects.sets = true;
     if (this.flagsAreDead) return;
-    w.localGet(P.base);
+    this.pushBase();
     this.push(r);
     this.signExtend(width);
     w.memory(OP.i64_store, S.FRES);
-    w.localGet(P.base);
+    this.pushBase();
     vector();
     w.memory(OP.i64_store, S.FCV);
   }
@@ -201,7 +201,7 @@ export abstract class WasmFlags extends WasmIntegers {
       // CF, OF and AF have bits of their own.
       const fcv = this.variable(this.state(S.FCV, 64));
       if (cf && of) {
-        w.localGet(P.base);
+        this.pushBase();
         this.push(fcv.get());
         w.i64Const(0x3fff_ffff_ffff_ffffn);
         w.op(OP.i64_and);
@@ -214,8 +214,8 @@ export abstract class WasmFlags extends WasmIntegers {
         w.memory(OP.i64_store, S.FCV);
       }
       if (flags.AF) {
-        w.localGet(P.base);
-        w.localGet(P.base);
+        this.pushBase();
+        this.pushBase();
         w.memory(OP.i64_load, S.FCV);
         w.i64Const(-9n);
         w.op(OP.i64_and);
@@ -232,12 +232,12 @@ export abstract class WasmFlags extends WasmIntegers {
     const carry = cf ?? this.#flag("CF");
     const overflow = of ?? this.#flag("OF");
     // FRES := ZF ? 0 : 1, whose natural SF is 0 and natural PF is ZF; the deltas say the rest.
-    w.localGet(P.base);
+    this.pushBase();
     this.pushC(zf);
     w.op(OP.i32_eqz);
     w.op(OP.i64_extend_i32_u);
     w.memory(OP.i64_store, S.FRES);
-    w.localGet(P.base);
+    this.pushBase();
     this.#pushBit(carry, 63);
     this.#pushBit(carry, 62);
     this.#pushBit(overflow, 62);
@@ -272,7 +272,7 @@ export abstract class WasmFlags extends WasmIntegers {
       case "PF":
         return this.#condition(10);
       case "AF": {
-        this.w.localGet(P.base);
+        this.pushBase();
         this.w.memory(OP.i32_load, S.FCV);
         this.w.i32Const(3);
         this.w.op(OP.i32_shr_u);
@@ -315,11 +315,11 @@ export abstract class WasmFlags extends WasmIntegers {
   #storedCondition(cc: number): WasmCond {
     const w = this.w;
     const fres = () => {
-      w.localGet(P.base);
+      this.pushBase();
       w.memory(OP.i64_load, S.FRES);
     };
     const fcv = () => {
-      w.localGet(P.base);
+      this.pushBase();
       w.memory(OP.i64_load, S.FCV);
     };
     const negative = () => {

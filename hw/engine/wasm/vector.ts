@@ -16,7 +16,7 @@
 import type { FpOp } from "../../isa/vector.ts";
 import { FP_OPS } from "../../isa/vector.ts";
 import { S } from "../../state.ts";
-import { P, type WasmCond, type WasmInt, type WasmVec } from "./base.ts";
+import { type WasmCond, type WasmInt, type WasmVec } from "./base.ts";
 import { OP, T } from "./emit.ts";
 import { WasmLanes } from "./lanes.ts";
 import { F, V } from "./simd.ts";
@@ -81,7 +81,7 @@ export abstract class WasmVector extends WasmLanes {
       this.setStateX(S.VTEMP, a);
       this.setStateX(S.VTEMP + 16, b);
       this.call("sse.fp", this.constant(BigInt(FP_OPS.indexOf(op))), imm ?? this.constant(0n));
-      this.w.localGet(P.base);
+      this.pushBase();
       this.w.simdMemory(V.load, S.VTEMP);
       this.w.localSet(result);
     };
@@ -218,7 +218,7 @@ export abstract class WasmVector extends WasmLanes {
     return this.takeX();
   }
   #pushMxcsr(mask: number): void {
-    this.w.localGet(P.base);
+    this.pushBase();
     this.w.memory(OP.i32_load, S.MXCSR);
     this.w.i32Const(mask);
     this.w.op(OP.i32_and);

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { TICKS_PER_SECOND } from "../../../hw/clock.ts";
 import { clocksAt, Pit8254, PIT_HZ, tickOfClock } from "../../../hw/dev/pit8254.ts";
 import { Line, TestClock } from "./board_fixture.ts";
 
@@ -22,7 +23,7 @@ describe("clock arithmetic", () => {
       assertEquals(clocksAt(tick, PIT_HZ), c);
       if (tick > 0) assertEquals(clocksAt(tick - 1, PIT_HZ), c - 1);
     }
-    assertEquals(clocksAt(1_000_000_000, PIT_HZ), PIT_HZ);
+    assertEquals(clocksAt(TICKS_PER_SECOND, PIT_HZ), PIT_HZ);
   });
 });
 
@@ -32,7 +33,7 @@ describe("the 8254", () => {
     out(0x43, 0x34);
     out(0x40, 1193 & 0xff, 1193 >> 8);
     line.rises = 0;
-    clock.by(1_000_000_000);
+    clock.by(TICKS_PER_SECOND);
     // 1193182 / 1193 periods in a second.
     assertEquals(line.rises, 1000);
   });

@@ -1,5 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { TICKS_PER_SECOND } from "../../../hw/clock.ts";
 import { PciPorts } from "../../../hw/dev/pci.ts";
 import { PM_TIMER_HZ, PowerManagement } from "../../../hw/dev/pm_timer.ts";
 import { Line, TestClock } from "./board_fixture.ts";
@@ -14,15 +15,15 @@ function power() {
 describe("the PM timer", () => {
   it("counts at 3.579545 MHz in 32 bits", () => {
     const { clock, chip } = power();
-    clock.to(1_000_000_000);
+    clock.to(TICKS_PER_SECOND);
     assertEquals(chip.readPort(0x608, 4), PM_TIMER_HZ);
-    clock.to(2_000_000_000 * 600);
+    clock.to(1200 * TICKS_PER_SECOND);
     assertEquals(chip.readPort(0x608, 4) >>> 0, (PM_TIMER_HZ * 1200) % 2 ** 32);
   });
   it("reports the change of its top bit, and interrupts if enabled", () => {
     const { clock, line, chip } = power();
     chip.writePort(0x602, 2, 1);
-    const half = Math.ceil(2 ** 31 / PM_TIMER_HZ * 1e9);
+    const half = Math.ceil(2 ** 31 / PM_TIMER_HZ * TICKS_PER_SECOND);
     clock.to(half - 1);
     assertEquals([line.level, chip.readPort(0x600, 2)], [false, 0]);
     clock.to(half);

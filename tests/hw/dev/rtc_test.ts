@@ -1,9 +1,10 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { TICKS_PER_SECOND } from "../../../hw/clock.ts";
 import { civilTime, Rtc, RTC_DEFAULT_START, secondsOf } from "../../../hw/dev/rtc.ts";
 import { Line, TestClock } from "./board_fixture.ts";
 
-const SECOND = 1_000_000_000;
+const SECOND = TICKS_PER_SECOND;
 
 function rtc(start = RTC_DEFAULT_START) {
   const clock = new TestClock(), line = new Line(), chip = new Rtc(clock, start, 256 << 20, line.set);

@@ -175,7 +175,7 @@ export class VectorMachine {
     if (record <= 0) return EXIT_FAULT;
     const start = this.#code!.stage(cpu, record, 1);
     const context = cpu.get32(S.TLBCTX);
-    return this.#handlers!.run(cpu.base, start, start, 1, context, cpu.base + S.NOFETCH);
+    return this.#handlers!.run(cpu.base, start, 1, context, cpu.base + S.NOFETCH);
   }
 }
 

@@ -149,7 +149,7 @@ class Machine {
     const record = this.#code!.lookup(cpu);
     if (record <= 0) return EXIT_FAULT;
     const start = this.#code!.stage(cpu, record, 1);
-    return this.#handlers!.run(cpu.base, start, start, 1, cpu.get32(S.TLBCTX), cpu.base + S.NOFETCH);
+    return this.#handlers!.run(cpu.base, start, 1, cpu.get32(S.TLBCTX), cpu.base + S.NOFETCH);
   }
 }
 

@@ -1,7 +1,7 @@
 /** MSRs: what they take; CPUID: what it says, and that what it does not say is #UD. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { cpuid, cpuModels, customModel, defaultModel, FEATURES } from "../../../hw/cpuid.ts";
+import { cpuid, cpuModels, customModel, defaultModel, FEATURES, TSC_HZ } from "../../../hw/cpuid.ts";
 import { findMsr, MSR } from "../../../hw/msr.ts";
 import { S, SEG } from "../../../hw/state.ts";
 import { AT, onBothEngines, SystemFixture } from "./system_fixture.ts";
@@ -73,6 +73,19 @@ describe("MSRs", () => {
     assertEquals(write(new SystemFixture(), 0x250, 7n), 13);
   });
 
+  it("CPUID leaf 1, and no other, leaves the revision of the microcode in BIOS_SIGN_ID", () => {
+    onBothEngines((engine) => {
+      const f = new SystemFixture("long", engine, "icelake");
+      assertEquals(write(f, MSR.BIOS_SIGN_ID, 0n), -1);
+      f.cpu.setGpr(0, 0n);
+      f.run("0fa2", 1);
+      assertEquals(read(f, MSR.BIOS_SIGN_ID), 0n);
+      f.cpu.setGpr(0, 1n);
+      f.run("0fa2", 1);
+      assertEquals(read(f, MSR.BIOS_SIGN_ID), 0xd00_03e7n << 32n);
+    });
+  });
+
   it("FEATURE_CONTROL locks", () => {
     const f = new SystemFixture();
     assertEquals(write(f, MSR.FEATURE_CONTROL, 1n), -1);
@@ -137,7 +150,7 @@ describe("CPUID", () => {
     assertEquals(brand.replaceAll("\0", ""), "Exuvia icelake");
     assertEquals(cpuid(cpu, 0x1234, 0), cpuid(cpu, 0x16, 0));
     assertEquals(cpuid(cpu, 0xb, 0).slice(1), [1, 0x100, 0]);
-    assertEquals(cpuid(cpu, 0x15, 0), [1, 1, 1_000_000_000, 0]);
+    assertEquals(cpuid(cpu, 0x15, 0), [1, 1, TSC_HZ, 0]);
   });
 
   it("shows OSXSAVE and SYSCALL as the mode has them", () => {
