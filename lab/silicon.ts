@@ -52,15 +52,20 @@ function show({ seed, number, engine, code, address, lines }: Difference): void 
   console.log(`  again: deno task silicon --seed ${seed} --first ${number} --count 1 --engine ${engine}`);
 }
 
+/** @throws {UsageError} when no instruction has a name asked for. */
+function makeFuzzer(plan: Plan): Fuzzer {
+  const { seed, first, count, only } = plan;
+  try {
+    return new Fuzzer({ seed, first, count, engines: plan.engine === "all" ? ENGINES : [plan.engine], only });
+  } catch (error) {
+    if (error instanceof RangeError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
 /** Compares in this process; the number of differences. */
 function compare(plan: Plan): number {
-  const fuzzer = new Fuzzer({
-    seed: plan.seed,
-    first: plan.first,
-    count: plan.count,
-    engines: plan.engine === "all" ? ENGINES : [plan.engine],
-    only: plan.only,
-  });
+  const fuzzer = makeFuzzer(plan);
   try {
     const found = fuzzer.run(plan.most);
     for (const difference of found) show(difference);

@@ -150,6 +150,9 @@ export function loadLinux(target: BootTarget, image: Uint8Array, options: LinuxO
   const kernel = image.subarray(header.kernelOffset);
   const need = Math.max(kernel.length, header.initSize);
   const address = loadAddress(header, need, bus.memory.ramBytes);
+  if (address < 0x10_0000) {
+    throw new BootError(`the kernel would be at 0x${address.toString(16)}`, "an address from 1 MiB on");
+  }
   place(bus, "the kernel", address, kernel);
   // What the kernel will want behind its image only has to be there.
   place(bus, "the kernel", address + kernel.length, new Uint8Array(0), need - kernel.length);

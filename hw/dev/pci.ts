@@ -1,5 +1,5 @@
 /**
- * PCI configuration ports CF8H–CFFH with no device behind them, and the reset control register at CF9H.
+ * PCI configuration ports CF8H–CFFH with a host bridge and no other device behind them, and the reset control register at CF9H.
  *
  * Room: `hw/dev/`; imports bus.ts by type. PCI Local Bus specification, "Configuration Mechanism #1".
  *
@@ -11,6 +11,11 @@ import type { AccessSize, PortDevice } from "../bus.ts";
 export const RESET_PORT = 0xcf9;
 /** Value that resets the machine there: hard reset, now. */
 export const RESET_VALUE = 0x06;
+
+/** CONFIG_ADDRESS: configuration space enabled; bus, device and function; register. */
+const ENABLE = 0x8000_0000, FUNCTION = 0x00ff_ff00, REGISTER = 0xfc;
+/** The host bridge's header, which is all that it has: vendor and device of the i440FX, class "host bridge". Read-only. */
+const HOST_BRIDGE = new Map([[0x00, 0x1237_8086], [0x08, 0x0600_0002]]);
 
 /** The host bridge's ports. */
 export class PciPorts implements PortDevice {
@@ -32,7 +37,7 @@ export class PciPorts implements PortDevice {
   readPort(port: number, size: AccessSize): number {
     if (port === 0xcf8 && size === 4) return this.#address;
     if (port === RESET_PORT && size === 1) return this.#resetControl;
-    // No device answers a configuration read: all ones.
+    if (port >= 0xcfc) return this.#configuration(port & 3);
     return 0xffff_ffff;
   }
 
@@ -45,6 +50,13 @@ export class PciPorts implements PortDevice {
       this.#resetControl = value & 0x0e;
       if (rises) this.#reset();
     }
+  }
+
+  /** A read of CONFIG_DATA from this byte on: all ones where no device answers. */
+  #configuration(byte: number): number {
+    if (!(this.#address & ENABLE)) return 0xffff_ffff;
+    if (this.#address & FUNCTION) return 0xffff_ffff;
+    return (HOST_BRIDGE.get(this.#address & REGISTER) ?? 0) >>> (8 * byte);
   }
 
   /** Power-up: registers as after a reset. */

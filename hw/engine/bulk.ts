@@ -6,8 +6,11 @@
  *
  * @module
  */
-import { FTLB_ENTRIES, FTLB_READ, FTLB_WRITE, R, RFLAGS, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import type { Cpu } from "../cpu.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { FTLB_ENTRIES, FTLB_READ, FTLB_WRITE, R, RFLAGS, S, SEG } = state;
 
 /** Below this many elements the setting up costs more than it saves. */
 const WORTHWHILE = 4;

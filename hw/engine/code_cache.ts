@@ -11,22 +11,7 @@
  *
  * @module
  */
-import {
-  BIAS_VALUE,
-  BLOCK_MAX,
-  CODE_ARENA_BASE,
-  CODE_ARENA_END,
-  CODE_TABLES_BASE,
-  CODE_TABLES_STRIDE,
-  PAGE_CODE,
-  PAGE_FLAGS_BASE,
-  RAM_BASE,
-  REC,
-  RECORD_BYTES,
-  S,
-  SEG,
-  SLOT_TABLE_BYTES,
-} from "../state.ts";
+import * as state from "../state.ts";
 import type { Cpu } from "../cpu.ts";
 import type { CodeWatch } from "../bus.ts";
 import { dropWrite } from "../tlb_fast.ts";
@@ -44,6 +29,24 @@ import { dropSlotTables, FETCH_FAULT, FETCH_NOT_RAM, fetchedPage, fetchEntry } f
 import { TRAIT } from "./handler_plan.ts";
 import type { Handlers } from "./handlers.ts";
 import { PSEUDO } from "./wasm/interpreter_module.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const {
+  BIAS_VALUE,
+  BLOCK_MAX,
+  CODE_ARENA_BASE,
+  CODE_ARENA_END,
+  CODE_TABLES_BASE,
+  CODE_TABLES_STRIDE,
+  PAGE_CODE,
+  PAGE_FLAGS_BASE,
+  RAM_BASE,
+  REC,
+  RECORD_BYTES,
+  S,
+  SEG,
+  SLOT_TABLE_BYTES,
+} = state;
 
 /** {@link CodeCache.lookup}: the fetch faulted; the fault is pending. */
 export const LOOKUP_FAULT = 0;

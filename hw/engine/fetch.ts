@@ -9,7 +9,11 @@
  *
  * @module
  */
-import {
+import * as state from "../state.ts";
+import type { Cpu } from "../cpu.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const {
   FTLB_CONTEXT_BYTES,
   FTLB_CONTEXTS,
   FTLB_ENTRIES,
@@ -18,8 +22,7 @@ import {
   PAGE_FLAGS_BASE,
   PAGE_RAM,
   S,
-} from "../state.ts";
-import type { Cpu } from "../cpu.ts";
+} = state;
 
 /** In the word at +12, beside the page's address: there is one (page 0 is a page like others). */
 const FETCH_VALID = 1;

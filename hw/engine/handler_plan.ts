@@ -8,7 +8,7 @@
  */
 import type { CpuModel } from "../cpuid.ts";
 import type { Form } from "../isa/form.ts";
-import { CPU_BLOCK_BASE, SEG } from "../state.ts";
+import { SEG } from "../state.ts";
 import { type InlineForm, inlineForms } from "./inline_forms.ts";
 import type { Effects } from "./wasm/base.ts";
 import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter } from "./wasm/interpreter_module.ts";
@@ -21,12 +21,18 @@ export const TRAIT = {
   killsFlags: 2,
 } as const;
 
-/** The switch of one model. */
-export interface HandlerPlan {
-  /** The compiled switch for the processor whose block is at `base`; exports `run`. Made when first asked for. */
-  module(base: number): WebAssembly.Module;
+/** A compiled switch. */
+export interface CompiledSwitch {
+  /** Exports `run`. */
+  readonly module: WebAssembly.Module;
   /** Procedures that it imports. */
   readonly procedures: readonly string[];
+}
+
+/** The switch of one model. */
+export interface HandlerPlan {
+  /** The switch for memories of so many pages of 64 KiB and the processor whose block is at `base`. Made when first asked for. */
+  compiled(memoryPages: number, base: number): CompiledSwitch;
   /** Handler number by {@link handlerKey}. */
   readonly byKey: ReadonlyMap<string, number>;
   /** Fused handler by first × 65536 + second. */
@@ -77,18 +83,17 @@ function makePlan(model: CpuModel): HandlerPlan {
   effects.forEach((e, i) => {
     traits[first + i] = (e.reads || e.exits ? TRAIT.needsFlags : 0) | (e.kills ? TRAIT.killsFlags : 0);
   });
-  // The same for every processor, so that the first's says what all import.
-  const { bytes, procedures } = writeInterpreter(CPU_BLOCK_BASE, handlers);
-  const modules = new Map([[CPU_BLOCK_BASE, new WebAssembly.Module(bytes)]]);
+  const switches = new Map<string, CompiledSwitch>();
   return {
-    module: (base) => {
-      let module = modules.get(base);
-      if (module === undefined) {
-        modules.set(base, module = new WebAssembly.Module(writeInterpreter(base, handlers).bytes));
+    compiled: (memoryPages, base) => {
+      const key = `${memoryPages} ${base}`;
+      let found = switches.get(key);
+      if (found === undefined) {
+        const { bytes, procedures } = writeInterpreter(memoryPages, base, handlers);
+        switches.set(key, found = { module: new WebAssembly.Module(bytes), procedures });
       }
-      return module;
+      return found;
     },
-    procedures,
     byKey,
     fused,
     plain: Uint16Array.from(plain),

@@ -6,17 +6,7 @@
  *
  * @module
  */
-import {
-  CPU_BLOCK_BASE,
-  CPU_BLOCK_SIZE,
-  EXIT_END,
-  EXIT_NONE,
-  R,
-  REC,
-  S,
-  SEG,
-  VECTOR_TABLES_BASE,
-} from "../state.ts";
+import * as state from "../state.ts";
 import { type Cpu, FAULT, type Procedures } from "../cpu.ts";
 import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";
@@ -26,6 +16,9 @@ import { handlerKey, type HandlerPlan, handlerPlan } from "./handler_plan.ts";
 import { RECORD_SHIFT } from "./wasm/base.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
 import { type InlineHandler, PSEUDO, writeCalled } from "./wasm/interpreter_module.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { CPU_BLOCK_BASE, CPU_BLOCK_SIZE, EXIT_END, EXIT_NONE, R, REC, S, SEG, VECTOR_TABLES_BASE } = state;
 
 /** The interpreter of one processor: (ptr, limit, ctx, fetch) → exit code. */
 type Run = (ptr: number, limit: number, ctx: number, fetch: number) => number;
@@ -84,7 +77,9 @@ export class Handlers {
   }
   /** Each processor has an interpreter of its own, in which the address of its block is a constant; made when it first runs. */
   #makeRun(base: number): Run {
-    const run = this.#instantiate(this.#plan.module(base), this.#plan.procedures)["run"] as Run;
+    const pages = this.#memory.buffer.byteLength / 0x1_0000;
+    const { module, procedures } = this.#plan.compiled(pages, base);
+    const run = this.#instantiate(module, procedures)["run"] as Run;
     this.#runs[((base - CPU_BLOCK_BASE) / CPU_BLOCK_SIZE) | 0] = run;
     return run;
   }

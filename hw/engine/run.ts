@@ -10,7 +10,19 @@
  *
  * @module
  */
-import {
+import * as state from "../state.ts";
+import type { Cpu } from "../cpu.ts";
+import { deliverEvent, deliverFault } from "../sys/event.ts";
+import { afterStep, debugArmed, instructionBreakpoint } from "../sys/debug.ts";
+import { initCpu, startCpu } from "../sys/mode.ts";
+import { type CodeCache, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
+import { TRACE } from "../trace.ts";
+import { dropSlotTables } from "./fetch.ts";
+import { BUDGET_MAX, type Handlers } from "./handlers.ts";
+import type { ReferenceStepper } from "./reference_step.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const {
   ATTENTION_INIT,
   ATTENTION_INTERRUPT,
   ATTENTION_MACHINE,
@@ -29,16 +41,7 @@ import {
   RFLAGS,
   S,
   SEG,
-} from "../state.ts";
-import type { Cpu } from "../cpu.ts";
-import { deliverEvent, deliverFault } from "../sys/event.ts";
-import { afterStep, debugArmed, instructionBreakpoint } from "../sys/debug.ts";
-import { initCpu, startCpu } from "../sys/mode.ts";
-import { type CodeCache, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
-import { TRACE } from "../trace.ts";
-import { dropSlotTables } from "./fetch.ts";
-import { BUDGET_MAX, type Handlers } from "./handlers.ts";
-import type { ReferenceStepper } from "./reference_step.ts";
+} = state;
 
 /** Activity states (as in the VMCS). */
 const HALTED = 1, SHUTDOWN = 2, WAIT_FOR_SIPI = 3;

@@ -6,7 +6,10 @@
  * @module
  */
 import type { Cpu } from "../cpu.ts";
-import { ATTENTION_INTERRUPT, EXIT_END, EXIT_NONE, RFLAGS, S } from "../state.ts";
+import * as state from "../state.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { ATTENTION_INTERRUPT, EXIT_END, EXIT_NONE, RFLAGS, S } = state;
 
 /**
  * EXIT_NONE, unless something asks to be looked at first: single-step, RF, a shadow, an interrupt that RFLAGS.IF lets in, another

@@ -9,9 +9,12 @@
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
 import type { CpuModel } from "../cpuid.ts";
 import { loadPdptes as loadPdpteRegisters } from "../paging.ts";
-import { EXIT_END, EXIT_NONE, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import { afterTransfer } from "./attention.ts";
 import { AR, CR0, CR4, EFER, updateMode } from "./mode.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { EXIT_END, EXIT_NONE, S, SEG } = state;
 
 /** Bits of CR0 that exist; the others are ignored. */
 const CR0_WRITABLE = CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG;

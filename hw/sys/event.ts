@@ -8,7 +8,7 @@
  * @module
  */
 import { type Cpu, FAULT, type Procedures, VECTOR } from "../cpu.ts";
-import { EXIT_END, RFLAGS, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
 import {
   AR,
@@ -39,6 +39,9 @@ import { afterTransfer } from "./attention.ts";
 import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
 import { switchTask, taskSwitches } from "./task.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { EXIT_END, RFLAGS, S, SEG } = state;
 
 /** What kind of event is delivered: decides RF, the EXT bit, the gate's privilege check and what counts for #DF. */
 export type EventKind = "external" | "nmi" | "fault" | "trap" | "software" | "privilegedSoftware";

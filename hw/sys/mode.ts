@@ -8,9 +8,12 @@
  * @module
  */
 import type { Cpu } from "../cpu.ts";
-import { FTLB_CONTEXT_BYTES, RFLAGS, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import { CONTEXT, fastContextAddress } from "../tlb_fast.ts";
 import { storeStatusFlags } from "../flags.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { FTLB_CONTEXT_BYTES, RFLAGS, S, SEG } = state;
 
 /** Bits of CR0 (SDM vol. 3A, "Control Registers"). */
 export const CR0 = {

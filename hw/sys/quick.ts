@@ -7,7 +7,10 @@
  * @module
  */
 import type { Cpu } from "../cpu.ts";
-import { FTLB_CONTEXT_BYTES, FTLB_ENTRIES, FTLB_ENTRY_BYTES, FTLB_READ, FTLB_WRITE, S } from "../state.ts";
+import * as state from "../state.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { FTLB_CONTEXT_BYTES, FTLB_ENTRIES, FTLB_ENTRY_BYTES, FTLB_READ, FTLB_WRITE, S } = state;
 
 const CR4_SMAP = 0x20_0000;
 /** Offset of the context of supervisor accesses under SMAP. */

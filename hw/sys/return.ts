@@ -7,7 +7,7 @@
  * @module
  */
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
-import { RFLAGS, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
 import { afterTransfer } from "./attention.ts";
 import { isLongMode, isProtected, isVirtual8086, updateCodeAndStackMode, updateTlbContext } from "./mode.ts";
@@ -30,6 +30,9 @@ import {
 import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
 import { checkOffset, isLongAndBig, switchTaskFromInstruction } from "./transfer.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { RFLAGS, S, SEG } = state;
 
 const code = new Descriptor(), stackDescriptor = new Descriptor();
 const stack = new Stack();

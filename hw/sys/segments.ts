@@ -7,7 +7,7 @@
  * @module
  */
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
-import { EXIT_END, EXIT_NONE, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import {
   AR,
   isCpuCanonical,
@@ -18,6 +18,9 @@ import {
   updateCodeAndStackMode,
 } from "./mode.ts";
 import { quickWords } from "./quick.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { EXIT_END, EXIT_NONE, S, SEG } = state;
 
 /** `how` of an access by the processor itself to GDT, LDT, IDT or TSS: implicit supervisor. */
 export const IMPLICIT = 1;

@@ -6,11 +6,14 @@
  * @module
  */
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
-import { EXIT_END, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
+import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
 import { afterTransfer } from "./attention.ts";
 import { deliverEvent } from "./event.ts";
 import { AR, CR0, EFER, isCanonical, isLongMode, updateTlbContext } from "./mode.ts";
+
+// Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
+const { EXIT_END, EXIT_NONE, RFLAGS, S, SEG } = state;
 
 /** Rights of the flat segments that these instructions load, less DPL: accessed, present. */
 const FLAT_CODE = 0xb | AR.S | AR.P | AR.G, FLAT_DATA = 0x3 | AR.S | AR.P | AR.G | AR.DB;

@@ -63,9 +63,9 @@ export function parseArguments<S extends OptionSpecs>(specs: S, args: readonly s
       positional.push(argument);
       continue;
     }
-    const [name, attached] = splitOption(argument);
+    const [name, attached] = splitOption(argument === "-h" ? "--help" : argument);
     const spec = Object.hasOwn(specs, name) ? specs[name] : undefined;
-    if (spec === undefined || !argument.startsWith("--")) {
+    if (spec === undefined || !(argument.startsWith("--") || argument === "-h")) {
       throw new UsageError(
         `Unknown option "${argument.split("=")[0]}"${didYouMean(name, Object.keys(specs), "--")}`,
       );

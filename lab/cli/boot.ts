@@ -11,6 +11,7 @@ import type { Disassembler, Kernel, Program } from "../../kernel/kernel.ts";
 import { describeOptions, didYouMean, flag, parseArguments, texts, UsageError } from "./args.ts";
 import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
+import { readNamedFile } from "./read_file.ts";
 
 const specs = {
   exec: texts(
@@ -49,11 +50,7 @@ async function findProgram(line: string, envp: readonly string[]): Promise<Progr
     );
   }
   const path = name.includes("/") ? name : new URL(name, USER_BIN);
-  try {
-    return { name, argv, envp, file: await Deno.readFile(path) };
-  } catch (error) {
-    throw new UsageError(`Cannot read program "${name}": ${error instanceof Error ? error.message : error}`);
-  }
+  return { name, argv, envp, file: await readNamedFile("program", path) };
 }
 
 async function main(args: readonly string[]): Promise<number> {

@@ -73,6 +73,7 @@ const until: OptionSpec<Until> = {
     const match = /^([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s)$/.exec(given);
     if (match === null) {
       if (given === "") throw new UsageError("an empty text would stop at once");
+      if (/^[0-9.]+$/.test(given)) throw new UsageError(`"${given}" has no unit: did you mean "${given}s"?`);
       return { kind: "text", text: given };
     }
     const unit = { ns: 1e-9, us: 1e-6, ms: 1e-3, s: 1 }[match[2]!]!;

@@ -10,6 +10,7 @@ import { Machine } from "../../hw/machine.ts";
 import { describeOptions, parseArguments, text, texts, UsageError } from "./args.ts";
 import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
+import { readNamedFile } from "./read_file.ts";
 
 const specs = {
   append: text("CMDLINE", "the image's command line"),
@@ -25,15 +26,6 @@ TTY, Ctrl-C otherwise). The exit status is the guest's (debug-exit port F4H), 0 
 
 ${describeOptions(specs)}`;
 
-/** Reads a file that the command line names. */
-async function readFile(what: string, path: string): Promise<Uint8Array<ArrayBuffer>> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    throw new UsageError(`Cannot read ${what} "${path}": ${error instanceof Error ? error.message : error}`);
-  }
-}
-
 async function main(args: readonly string[]): Promise<number> {
   const { options, positional, rest } = parseArguments(specs, args);
   if (answeredAtOnce(options, USAGE)) return 0;
@@ -42,12 +34,12 @@ async function main(args: readonly string[]): Promise<number> {
   if (extra.length > 0 || rest.length > 0) {
     throw new UsageError(`One image is enough: what is "${[...extra, ...rest][0]}"?`);
   }
-  const image = await readFile("image", path);
+  const image = await readNamedFile("image", path);
   const modules = await Promise.all((options.module ?? []).map(async (line) => {
     const file = line.split(" ")[0]!;
-    return { bytes: await readFile("module", file), commandLine: line };
+    return { bytes: await readNamedFile("module", file), commandLine: line };
   }));
-  const initrd = options.initrd === undefined ? undefined : await readFile("initrd", options.initrd);
+  const initrd = options.initrd === undefined ? undefined : await readNamedFile("initrd", options.initrd);
   return await runFrontEnd({
     task: "run",
     args,

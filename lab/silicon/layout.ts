@@ -34,6 +34,8 @@ export const C = {
   /** u64: the host's stack pointer; 512 bytes: its FXSAVE image. */
   hostStack: 0x800,
   hostFx: 0xa00,
+  /** u64 by signal number: the handlers that the signals had before. */
+  previous: 0xc00,
 } as const;
 
 /** The stubs' code, one page. */

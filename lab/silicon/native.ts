@@ -117,8 +117,18 @@ function makeStubs(): { bytes: Uint8Array; enter: number; end: number; handler: 
   code.absolute(FXSAVE, FXRSTOR, at(C.hostFx));
   code.emit(0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b); // pop r15 … r12 rbp rbx
   code.emit(0x31, 0xc0, 0xc3); // xor eax, eax; ret
-  // The signal handler (rdx: ucontext): keep the context, and have the kernel return to `leave`.
+  // The signal handler (edi: signal, rdx: ucontext). What did not happen in a sequence (but in another thread) goes to whoever
+  // had the signal before.
   const handler = code.here;
+  code.contextMove(0x8b, 0, UC_RIP);
+  code.emit(0x48, 0x2d); // sub rax, CODE
+  code.imm32(CODE);
+  code.emit(0x48, 0x3d); // cmp rax, CODE_BYTES
+  code.imm32(CODE_BYTES);
+  code.emit(0x72, 7); // jb
+  code.emit(0xff, 0x24, 0xfd); // jmp [previous + rdi * 8]
+  code.imm32(at(C.previous));
+  // Ours: keep the context, and have the kernel return to `leave`.
   code.emit(0x48, 0x8d, 0x72, UC_GREGS); // lea rsi, [rdx + 40]
   code.copy(at(C.context), 23);
   code.contextMove(0x8b, 6, UC_FPREGS); // mov rsi, [rdx + fpregs]
@@ -237,7 +247,11 @@ export class HostProcessor {
     const { sigaction, sigaltstack, pthread_sigmask } = this.#libc.symbols;
     pthread_sigmask(SIG_SETMASK, this.#others, this.#maskBefore);
     sigaltstack(this.#ourStack, this.#stackBefore);
-    SIGNALS.forEach((signal, i) => sigaction(signal, this.#ours, this.#before[i]!));
+    SIGNALS.forEach((signal, i) => {
+      const before = this.#before[i]!;
+      sigaction(signal, this.#ours, before);
+      new Uint8Array(this.#control.buffer).set(before.subarray(0, 8), C.previous + 8 * signal);
+    });
     try {
       body();
     } finally {

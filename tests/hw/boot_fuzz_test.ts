@@ -8,10 +8,10 @@ import { Random } from "../../hw/random.ts";
 import { userProgram } from "../kernel/user_program.ts";
 import { HELLO } from "./guest_programs.ts";
 
-const MEMORY = 2 << 20;
-const ROUNDS = 1500;
+const MEMORY = 6 << 20;
+const ROUNDS = 1000;
 
-/** A small bzImage: setup header 2.15, relocatable, 64-bit entry, code that halts. */
+/** A small bzImage: setup header 2.15, relocatable, 64-bit entry, NOPs. */
 function bzImage(): Uint8Array {
   const image = new Uint8Array(3 * 512 + 0x300), v = new DataView(image.buffer);
   image[0x1f1] = 2;
@@ -28,11 +28,11 @@ function bzImage(): Uint8Array {
   v.setUint32(0x238, 255, true);
   v.setUint32(0x258, 0x10_0000, true);
   v.setUint32(0x260, 0x1000, true);
-  image.fill(0xf4, 3 * 512);
+  image.fill(0x90, 3 * 512);
   return image;
 }
 
-const elf64 = () => userProgram((a) => a.db(0xfa, 0xf4));
+const elf64 = () => userProgram((a) => a.db(0xeb, 0xfe));
 /** An ELF file with a multiboot header behind its headers. */
 function elfMultiboot(): Uint8Array {
   const elf = elf64();

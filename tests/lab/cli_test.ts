@@ -105,6 +105,43 @@ describe("deno task boot", { ignore: !allowed }, () => {
     assertEquals(code, 2);
   });
 
+  it("traces every instruction, in the same order on every engine", async () => {
+    const trace = async (engine: string) => {
+      const { errors } = await cli("boot", [
+        "--quiet",
+        "--engine",
+        engine,
+        "--tlb",
+        "sticky",
+        "--trace",
+        "all",
+      ]);
+      return errors.split("\n").filter((line) => line.startsWith("{"));
+    };
+    const lines = await trace("interpreter");
+    const count = lines.filter((line) => JSON.parse(line).kind === "instruction").length;
+    assert(count > 500, `${count} instructions`);
+    assertEquals(await trace("reference"), lines);
+  });
+
+  it("prints a first line that repeats the run exactly", async () => {
+    const line = (await cli("boot", ["--exec", "args 'a", "--cpus", "3", "--", "$x", "it's"])).lines[0]!;
+    const words = line.split(" ");
+    assertEquals(words.slice(0, 5), ["deno", "task", "boot", "--seed", "1"]);
+    const shell = new Deno.Command("sh", {
+      args: ["-c", line.replace("deno task boot", `"${Deno.execPath()}" run -A --quiet lab/cli/boot.ts`)],
+      cwd: ROOT,
+    });
+    const again = new TextDecoder().decode((await shell.output()).stdout).replaceAll("\r\n", "\n").split(
+      "\n",
+    );
+    assertEquals(again[0], line);
+    assertEquals(again.filter((text) => text.includes("argv[")).slice(-2), [
+      '  argv[2] = "$x"',
+      `  argv[3] = "it's"`,
+    ]);
+  });
+
   it("takes piped input", async () => {
     const { code } = await cli("boot", [], "words that nobody reads\n");
     assertEquals(code, 0);
@@ -198,6 +235,15 @@ describe("deno task run", { ignore: !allowed }, () => {
       const { code, errors } = await cli("run", [path, "--memory", "8G"]);
       assertStringIncludes(errors, "at most");
       assertEquals(code, 2);
+      const huge = await Deno.makeTempFile();
+      try {
+        await Deno.truncate(huge, 2 ** 33);
+        const module = await cli("run", [path, "--module", huge]);
+        assertStringIncludes(module.errors, "it has more than 3221225472 bytes");
+        assertEquals(module.code, 2);
+      } finally {
+        await Deno.remove(huge);
+      }
     });
   });
 
@@ -206,6 +252,9 @@ describe("deno task run", { ignore: !allowed }, () => {
     assertStringIncludes(errors, 'Unknown option "--memroy": did you mean "--memory"?');
     assertEquals(code, 2);
     assertEquals((await cli("run", [])).code, 2);
+    const noUnit = await cli("run", ["--until", "5", "x"]);
+    assertStringIncludes(noUnit.errors, '"5" has no unit: did you mean "5s"?');
+    assertEquals(noUnit.code, 2);
   });
 
   it("lists the processor models", async () => {

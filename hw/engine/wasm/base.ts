@@ -176,13 +176,13 @@ export abstract class WasmBase {
       return;
     }
     w.localGet(this.#head);
-    w.i64Const(BigInt(offset * 8));
-    w.op(OP.i64_shr_u);
-    w.op(OP.i32_wrap_i64);
-    if (offset < 6) {
-      w.i32Const(0xffff);
-      w.op(OP.i32_and);
+    if (offset >= 4) {
+      w.i64Const(32n);
+      w.op(OP.i64_shr_u);
     }
+    w.op(OP.i32_wrap_i64);
+    w.i32Const(offset % 4 === 0 ? 0xffff : 16);
+    w.op(offset % 4 === 0 ? OP.i32_and : OP.i32_shr_u);
   }
 
   /** Keeps the locals made so far out of the handlers' reach. */
@@ -298,7 +298,7 @@ export abstract class WasmBase {
       w.localGet(P.ptr);
       w.memory(OP.i64_load, REC.disp);
       w.localTee(fields);
-      w.i64Const(BigInt((REC.index - REC.disp) * 8));
+      w.i64Const(32n);
       w.op(OP.i64_shr_u);
       w.op(OP.i32_wrap_i64);
       w.i32Const(0xffff);

@@ -292,8 +292,10 @@ export class ModuleWriter {
   readonly #imports: { name: string; type: number }[] = [];
   readonly #functions: FunctionBody[] = [];
   readonly #exports: { name: string; index: number }[] = [];
+  /** @param memoryPages Size of the memory that it imports, in pages of 64 KiB; without it any memory will do, at a price in speed. */
   constructor(
     readonly importsTable: boolean,
+    readonly memoryPages?: number,
   ) {}
 
   /** Index of a function type. */
@@ -337,10 +339,9 @@ export class ModuleWriter {
       name(w, "m");
       name(w, "memory");
       w.byte(2);
-      // Any memory will do that has what stands below RAM; V8 does not check constant addresses there.
       w.byte(1);
-      w.u32(MEMORY_PAGES_MIN);
-      w.u32(MEMORY_PAGES_MAX);
+      w.u32(this.memoryPages ?? MEMORY_PAGES_MIN);
+      w.u32(this.memoryPages ?? MEMORY_PAGES_MAX);
       if (this.importsTable) {
         name(w, "m");
         name(w, "table");

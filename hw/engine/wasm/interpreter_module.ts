@@ -69,10 +69,17 @@ export interface WrittenModule {
   readonly effects: readonly Effects[];
 }
 
-/** Writes the module with the switch for the processor whose block is at `base`; exports `run(ptr, limit, ctx, fetch): exit code`. */
-export function writeInterpreter(base: number, handlers: readonly InlineHandler[]): WrittenModule {
+/**
+ * Writes the module with the switch; exports `run(ptr, limit, ctx, fetch): exit code`. It is for memories of one size and for the
+ * processor whose block is at `base`: V8 checks each access whose address it does not know, against a size that it had better know.
+ */
+export function writeInterpreter(
+  memoryPages: number,
+  base: number,
+  handlers: readonly InlineHandler[],
+): WrittenModule {
   // Imports must be known before the function is defined, so the body is written first.
-  const module = new ModuleWriter(true);
+  const module = new ModuleWriter(true, memoryPages);
   const builder = new WasmBuilder(module, RUN_PARAMETERS.length, base);
   const calledType = module.type(CALLED_PARAMETERS, [T.i32]);
   const w = new CodeWriter();
