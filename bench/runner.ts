@@ -41,48 +41,65 @@ export function checkValue(output: string, where: string): string {
   return match[1]!;
 }
 
-/** Our machine with one engine; the time is that of `Machine.run` alone. */
-export class EngineRunner implements Runner {
-  readonly name: EngineKind;
-  readonly about = "this machine";
-  readonly isPeer = false;
-  readonly #seed: number;
-  #image: Uint8Array | undefined;
+/** What a run on our machine may be told. */
+export interface EngineRunOptions {
+  readonly seed?: number;
+  /** Bytes of RAM, at least 96 MiB; default as for the peers, 256 MiB. */
+  readonly memory?: number;
+  /** Whether to compute the hash of the final state. */
+  readonly hashed?: boolean;
+}
 
-  constructor(name: EngineKind, seed = 1) {
-    this.name = name;
-    this.#seed = seed;
-  }
+let image: Uint8Array | undefined;
 
-  async run(program: string, rounds: number, hashed = false): Promise<RunResult> {
-    this.#image ??= await Deno.readFile(IMAGE);
-    let text = "";
-    const machine = new Machine({
-      engine: this.name,
-      memory: 256 << 20,
-      seed: this.#seed,
-      gates: true,
-      serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
-    });
-    machine.gates!.register({ name: "one", cpl: 0, body: one });
-    loadImage(machine, this.#image, { commandLine: `${program} ${rounds}` });
-    const start = performance.now();
-    const stop = machine.run();
-    const seconds = (performance.now() - start) / 1000;
-    if (stop.reason !== "exit") {
-      throw new Error(`"${program} ${rounds}" on ${this.name} ended by ${JSON.stringify(stop)}`);
-    }
-    return {
-      seconds,
-      check: checkValue(text, `"${program} ${rounds}" on ${this.name}`),
-      instructions: machine.instructions,
-      ...(hashed ? { hash: machine.hash() } : {}),
-    };
-  }
-  async close(): Promise<void> {}
+/** Runs a program on our machine; the time is that of `Machine.run` alone. */
+export async function runOnEngine(
+  engine: EngineKind,
+  program: string,
+  rounds: number,
+  options: EngineRunOptions = {},
+): Promise<RunResult> {
+  image ??= await Deno.readFile(IMAGE);
+  let text = "";
+  const machine = new Machine({
+    engine,
+    memory: options.memory ?? 256 << 20,
+    seed: options.seed ?? 1,
+    gates: true,
+    serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
+  });
+  machine.gates!.register({ name: "one", cpl: 0, body: one });
+  loadImage(machine, image, { commandLine: `${program} ${rounds}` });
+  const start = performance.now();
+  const stop = machine.run();
+  const seconds = (performance.now() - start) / 1000;
+  const what = `"${program} ${rounds}" on ${engine}`;
+  if (stop.reason !== "exit") throw new Error(`${what} ended by ${JSON.stringify(stop)}`);
+  return {
+    seconds,
+    check: checkValue(text, what),
+    instructions: machine.instructions,
+    ...(options.hashed ? { hash: machine.hash() } : {}),
+  };
 }
 
 /** Body of the gate that the program `gates` enters. */
 function* one(): Generator<undefined, number, void> {
   return 1;
+}
+
+/** Our machine with one engine. */
+export class EngineRunner implements Runner {
+  readonly name: EngineKind;
+  readonly about = "this machine";
+  readonly isPeer = false;
+
+  constructor(name: EngineKind) {
+    this.name = name;
+  }
+
+  async run(program: string, rounds: number): Promise<RunResult> {
+    return await runOnEngine(this.name, program, rounds);
+  }
+  async close(): Promise<void> {}
 }

@@ -22,7 +22,7 @@ import * as state from "./state.ts";
 import { PhysicalBytes } from "./physical.ts";
 import { Tlb } from "./tlb.ts";
 import * as tlbFast from "./tlb_fast.ts";
-import { FTLB_HELD, alignmentChecked, dataBreakpoints, fastContextAddress } from "./tlb_fast.ts";
+import { alignmentChecked, dataBreakpoints, fastContextAddress, FTLB_HELD } from "./tlb_fast.ts";
 import { Translator } from "./translate.ts";
 
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
@@ -422,7 +422,9 @@ export class Access {
     const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
     const e = (context + (write ? FTLB_WRITE : FTLB_READ) +
       ((linLow >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
-    if ((this.#i32[e]! & ~FTLB_HELD) === ((linLow + bytes - 1) & ~0xfff) && this.#i32[e + 1] === (linHigh | 0)) {
+    if (
+      (this.#i32[e]! & ~FTLB_HELD) === ((linLow + bytes - 1) & ~0xfff) && this.#i32[e + 1] === (linHigh | 0)
+    ) {
       this.#at = ((this.#i32[e + 2]! + linLow) >>> 0) - RAM_BASE;
       this.#split = 0;
       return true;

@@ -101,8 +101,12 @@ export function loadElf64(target: BootTarget, image: Uint8Array, command: string
     const from = Number(s.physicalAddress);
     if (from < STACK && from + s.memoryBytes > COMMAND_LINE) {
       throw new BootError(
-        `a segment is at physical addresses 0x${from.toString(16)} to 0x${(from + s.memoryBytes).toString(16)}`,
-        `none from 0x${COMMAND_LINE.toString(16)} to 0x${STACK.toString(16)}, where command line, tables and stack are`,
+        `a segment is at physical addresses 0x${from.toString(16)} to 0x${
+          (from + s.memoryBytes).toString(16)
+        }`,
+        `none from 0x${COMMAND_LINE.toString(16)} to 0x${
+          STACK.toString(16)
+        }, where command line, tables and stack are`,
       );
     }
     place(bus, "the image", from, segmentBytes(file, s), s.memoryBytes);

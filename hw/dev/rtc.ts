@@ -17,7 +17,7 @@ export const RTC_DEFAULT_START = 1_372_636_800;
 
 const RTC_HZ = 32_768;
 /** An update takes the last 244 microseconds of each second. */
-const UPDATE_TICKS = 244_000;
+const UPDATE_TICKS = (TICKS_PER_SECOND / 1e6) * 244;
 
 const B_SET = 0x80, B_PIE = 0x40, B_AIE = 0x20, B_UIE = 0x10, B_BINARY = 0x04, B_24H = 0x02;
 const C_IRQF = 0x80, C_PF = 0x40, C_AF = 0x20, C_UF = 0x10;

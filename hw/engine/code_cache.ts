@@ -261,10 +261,10 @@ export class CodeCache implements CodeWatch {
     }
   }
 
-  /** Replaces the handler of each record that can be done together with the next one. */
+  /** Replaces the handler of each record that can be done together with the next one, from the end: that may be fused itself. */
   #fuse(start: number, end: number): void {
     const { u16 } = this.#memory;
-    for (let at = start; at + RECORD_BYTES < end; at += RECORD_BYTES) {
+    for (let at = end - 2 * RECORD_BYTES; at >= start; at -= RECORD_BYTES) {
       const first = (at + REC.handler) >>> 1;
       const fused = this.#handlers.fused(u16[first]!, u16[first + RECORD_BYTES / 2]!);
       if (fused !== 0) u16[first] = fused;

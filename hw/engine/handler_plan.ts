@@ -9,6 +9,7 @@
 import type { CpuModel } from "../cpuid.ts";
 import type { Form } from "../isa/form.ts";
 import { SEG } from "../state.ts";
+import { type FusedPart, fusedSequences } from "./fused_forms.ts";
 import { type InlineForm, inlineForms } from "./inline_forms.ts";
 import type { Effects } from "./wasm/base.ts";
 import { type InlineHandler, PSEUDO, writeCalled, writeInterpreter } from "./wasm/interpreter_module.ts";
@@ -35,7 +36,7 @@ export interface HandlerPlan {
   compiled(memoryPages: number, base: number): CompiledSwitch;
   /** Handler number by {@link handlerKey}. */
   readonly byKey: ReadonlyMap<string, number>;
-  /** Fused handler by first × 65536 + second. */
+  /** Fused handler by first × 65536 + what stands behind it, which may be fused itself. */
   readonly fused: ReadonlyMap<number, number>;
   /** For a fused handler, the handler of its first instruction alone; for one without flags, that with; otherwise the handler itself. */
   readonly plain: Uint16Array;
@@ -57,28 +58,33 @@ export function handlerPlan(model: CpuModel): HandlerPlan {
 }
 
 function makePlan(model: CpuModel): HandlerPlan {
-  const { singles, pairs } = inlineForms(model);
+  const singles = inlineForms(model);
   const handlers: InlineHandler[] = singles.map((part) => ({ parts: [part] }));
   const first = PSEUDO.first;
   const byKey = new Map(singles.map((part, i) => [handlerKey(part.form, part.hasIndex), first + i]));
-  const fused = new Map<number, number>();
   const plain = Array.from({ length: first + singles.length }, (_, i) => i);
-  for (const [a, b] of pairs) {
-    const one = byKey.get(handlerKey(a.form, a.hasIndex))!;
-    const two = byKey.get(handlerKey(b.form, b.hasIndex))!;
-    fused.set(one * 0x1_0000 + two, first + handlers.length);
-    plain.push(one);
-    handlers.push({ parts: [a, b] });
-  }
+  const add = (handler: InlineHandler, alone: number): number => {
+    plain.push(alone);
+    return first + handlers.push(handler) - 1;
+  };
   const effects = singles.map(effectsOf);
-  const flagless = plain.map((_, i) => i);
+  const flagless = plain.slice();
   singles.forEach((part, i) => {
     if (!effects[i]!.sets || effects[i]!.reads) return;
-    flagless[first + i] = first + handlers.length;
-    plain.push(first + i);
-    flagless.push(first + handlers.length);
-    handlers.push({ parts: [part], flagsAreDead: true });
+    flagless[first + i] = add({ parts: [{ ...part, flagsAreDead: true }] }, first + i);
   });
+  const numberOf = (part: FusedPart): number => {
+    const number = byKey.get(handlerKey(part.form, part.hasIndex))!;
+    return part.flagsAreDead ? flagless[number]! : number;
+  };
+  const fused = new Map<number, number>();
+  for (const parts of fusedSequences(model, singles)) {
+    const numbers = parts.map(numberOf);
+    const rest = numbers.slice(1).reduceRight((behind, number) => fused.get(number * 0x1_0000 + behind)!);
+    const key = numbers[0]! * 0x1_0000 + rest;
+    if (!fused.has(key)) fused.set(key, add({ parts }, plain[numbers[0]!]!));
+  }
+  for (let i = flagless.length; i < plain.length; i++) flagless.push(i);
   const traits = new Uint8Array(plain.length).fill(TRAIT.needsFlags);
   effects.forEach((e, i) => {
     traits[first + i] = (e.reads || e.exits ? TRAIT.needsFlags : 0) | (e.kills ? TRAIT.killsFlags : 0);

@@ -1,6 +1,6 @@
 /**
  * Which forms stand in the interpreter's switch: those that compilers emit most in 64-bit code, found by decoding one
- * example of each, and which pairs of them are fused. Everything else is a called handler, made when first met.
+ * example of each. Everything else is a called handler, made when first met. fused_forms.ts says which of them are fused.
  *
  * Room: `hw/engine/`; imports the decoder. A form listed here or not changes speed, never meaning.
  *
@@ -121,55 +121,22 @@ function examples(): string[] {
   return out;
 }
 
-/** Mnemonics whose register and immediate forms are fused with a conditional jump behind them. */
-const FUSED = new Set(["CMP", "TEST", "SUB", "ADD", "AND", "DEC", "INC"]);
-/** Conditions that are fused: B AE E NE BE A S NS L GE LE G. */
-const FUSED_CONDITIONS: Readonly<Record<string, readonly number[]>> = {
-  CMP: [2, 3, 4, 5, 6, 7, 12, 13, 14, 15],
-  TEST: [4, 5, 8, 9, 14, 15],
-  SUB: [2, 3, 4, 5],
-  ADD: [4, 5],
-  AND: [4, 5],
-  DEC: [4, 5, 9],
-  INC: [4, 5],
-};
-
-/** The inline forms for a processor model, and the fused pairs of them. */
-export function inlineForms(model: CpuModel): {
-  readonly singles: readonly InlineForm[];
-  readonly pairs: readonly (readonly [InlineForm, InlineForm])[];
-} {
-  const singles = new Map<string, InlineForm>();
-  for (const text of examples()) {
-    const bytes = new Uint8Array(16);
-    for (let i = 0; i < text.length / 2; i++) bytes[i] = parseInt(text.slice(i * 2, i * 2 + 2), 16);
-    const decoded = decode(bytes, 0, 16, 2, model.features);
-    if (!isDecoded(decoded)) continue;
-    const hasIndex = decoded.index !== S.ZERO;
-    singles.set(decoded.form.key + (hasIndex ? "|i" : ""), { form: decoded.form, hasIndex });
-  }
-  const list = [...singles.values()];
-  const jumps = list.filter((entry) => entry.form.row.mnemonic === "J");
-  const pairs: (readonly [InlineForm, InlineForm])[] = [];
-  for (const first of list) {
-    const { mnemonic } = first.form.row;
-    if (!FUSED.has(mnemonic) || !isFusable(first)) continue;
-    for (const second of jumps) {
-      if (FUSED_CONDITIONS[mnemonic]!.includes(second.form.cc)) pairs.push([first, second]);
-    }
-  }
-  return { singles: list, pairs };
+/** The inline form of one example, or undefined when the model has not that instruction. */
+export function inlineExample(model: CpuModel, text: string): InlineForm | undefined {
+  const bytes = new Uint8Array(16);
+  for (let i = 0; i < text.length / 2; i++) bytes[i] = parseInt(text.slice(i * 2, i * 2 + 2), 16);
+  const decoded = decode(bytes, 0, 16, 2, model.features);
+  return isDecoded(decoded) ? { form: decoded.form, hasIndex: decoded.index !== S.ZERO } : undefined;
 }
 
-/** CMP and TEST with memory are fused too; other operations only on registers. */
-function isFusable(entry: InlineForm): boolean {
-  const { form } = entry;
-  const destination = form.operands[0]!;
-  if (form.w === 16) return false;
-  if (form.row.mnemonic === "CMP" || form.row.mnemonic === "TEST") {
-    return !entry.hasIndex && !(form.operands.some((o) => o.kind === "mem") && form.row.mnemonic === "TEST");
+/** The inline forms for a processor model. */
+export function inlineForms(model: CpuModel): readonly InlineForm[] {
+  const forms = new Map<string, InlineForm>();
+  for (const text of examples()) {
+    const entry = inlineExample(model, text);
+    if (entry !== undefined) forms.set(entry.form.key + (entry.hasIndex ? "|i" : ""), entry);
   }
-  return destination.kind === "reg" && form.w > 8 && form.operands.every((o) => o.kind !== "mem");
+  return [...forms.values()];
 }
 
 function hex(byte: number): string {

@@ -85,26 +85,37 @@ function extractRow(mnemonic: string, encodings: readonly string[], cpuid: strin
  * PCMPESTRx and PCMPISTRx: the comparison is a procedure (operands in VTEMP), result in VTEMP, flags in the returned image.
  * REX.W (`w`) says how wide the explicit lengths are.
  */
-function stringCompareRow(mnemonic: string, opcode: string, mask: boolean, explicit: boolean, w: 32 | 64 = 32): Row {
+function stringCompareRow(
+  mnemonic: string,
+  opcode: string,
+  mask: boolean,
+  explicit: boolean,
+  w: 32 | 64 = 32,
+): Row {
   const prefix = explicit ? `66 W${w === 64 ? 1 : 0}` : "66";
-  return row(mnemonic, [`${prefix} 0F 3A ${opcode} /r Vdq Wdq Ib`], sse("sse4_2"), (b, [first, second, imm]) => {
-    const source = b.readX(second!);
-    b.setStateX(S.VTEMP, b.readX(first!));
-    b.setStateX(S.VTEMP + 16, source);
-    const flags = explicit
-      ? b.callResult("sse.pcmpestr", imm8(b, imm!), b.sx(w, 64, b.reg(w, 0)), b.sx(w, 64, b.reg(w, 2)))
-      : b.callResult("sse.pcmpistr", imm8(b, imm!));
-    if (mask) b.setStateX(S.XMM, b.stateX(S.VTEMP + 16));
-    else b.setReg(32, 1, b.state(S.VTEMP, 32));
-    b.setFlags({
-      CF: b.bit(flags, 0),
-      PF: b.always(false),
-      AF: b.always(false),
-      ZF: b.bit(flags, 6),
-      SF: b.bit(flags, 7),
-      OF: b.bit(flags, 11),
-    });
-  });
+  return row(
+    mnemonic,
+    [`${prefix} 0F 3A ${opcode} /r Vdq Wdq Ib`],
+    sse("sse4_2"),
+    (b, [first, second, imm]) => {
+      const source = b.readX(second!);
+      b.setStateX(S.VTEMP, b.readX(first!));
+      b.setStateX(S.VTEMP + 16, source);
+      const flags = explicit
+        ? b.callResult("sse.pcmpestr", imm8(b, imm!), b.sx(w, 64, b.reg(w, 0)), b.sx(w, 64, b.reg(w, 2)))
+        : b.callResult("sse.pcmpistr", imm8(b, imm!));
+      if (mask) b.setStateX(S.XMM, b.stateX(S.VTEMP + 16));
+      else b.setReg(32, 1, b.state(S.VTEMP, 32));
+      b.setFlags({
+        CF: b.bit(flags, 0),
+        PF: b.always(false),
+        AF: b.always(false),
+        ZF: b.bit(flags, 6),
+        SF: b.bit(flags, 7),
+        OF: b.bit(flags, 11),
+      });
+    },
+  );
 }
 
 /** dst := procedure(dst, src, imm), operands and result in VTEMP. */

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { TICKS_PER_SECOND } from "../../hw/clock.ts";
 import type { Machine, MachineStop } from "../../hw/machine.ts";
 import { RFLAGS, S } from "../../hw/state.ts";
 import type { Until } from "./machine_options.ts";
@@ -17,8 +18,8 @@ const PIECE = { interpreter: 10_000_000, reference: 30_000 } as const;
 /** Instructions of a piece while a text is waited for: what follows it is not carried out, whatever the engine. */
 const PIECE_WATCHED = 10_000;
 /** With a person at the terminal, a piece also ends after so many ticks (10 ms of the machine). */
-const INTERACTIVE_TICKS = 10_000_000;
-const TICKS_PER_MS = 1_000_000;
+const INTERACTIVE_TICKS = TICKS_PER_SECOND / 100;
+const TICKS_PER_MS = TICKS_PER_SECOND / 1000;
 /** Longest sleep of an idle machine, milliseconds. */
 const SLEEP_MAX_MS = 50;
 

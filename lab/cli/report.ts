@@ -23,7 +23,7 @@ export interface RunStats {
   readonly exitCode: number;
   /** Instructions of all processors. */
   readonly instructions: number;
-  /** Nanoseconds of the machine's clock. */
+  /** The machine's clock: ticks of hw/clock.ts. */
   readonly ticks: number;
   /** Hash of the final state. */
   readonly hash: string;

@@ -14,6 +14,7 @@ import {
   texts,
   UsageError,
 } from "../../lab/cli/args.ts";
+import { TICKS_PER_SECOND } from "../../hw/clock.ts";
 import { machineSpecs } from "../../lab/cli/machine_options.ts";
 
 const specs = {
@@ -109,7 +110,7 @@ describe("values", () => {
 
   it("of the machine: model, trace, until, stuck bits", () => {
     const one = (...args: string[]) => parseArguments(machineSpecs, args).options;
-    assertEquals(one("--until", "2.5ms").until, { kind: "tick", tick: 2_500_000 });
+    assertEquals(one("--until", "2.5ms").until, { kind: "tick", tick: 0.0025 * TICKS_PER_SECOND });
     assertEquals(one("--until", "login:").until, { kind: "text", text: "login:" });
     assertEquals(one("--trace", "walk,fault").trace, ["walk", "fault"]);
     assertEquals(one("--stuck-bit", "0x1000:3:1")["stuck-bit"], [{ address: 0x1000, bit: 3, value: 1 }]);

@@ -50,11 +50,17 @@ export const PSEUDO = {
 /** What a called handler returns instead of the next record's address. */
 const CALLED = { fault: 0, jump: 1, end: 2, again: 3, resync: 4 } as const;
 
-/** One handler to write: one form, or two fused. */
-export interface InlineHandler {
-  readonly parts: readonly { readonly form: Form; readonly hasIndex: boolean }[];
-  /** The variant whose flags nobody sees. */
+/** One instruction of a handler. */
+export interface HandlerPart {
+  readonly form: Form;
+  readonly hasIndex: boolean;
+  /** Nobody sees the flags that it sets: they are not stored. */
   readonly flagsAreDead?: boolean;
+}
+
+/** One handler to write: one form, or several fused. */
+export interface InlineHandler {
+  readonly parts: readonly HandlerPart[];
 }
 
 const RUN_PARAMETERS = [T.i32, T.i32, T.i32, T.i32] as const; // ptr, limit, ctx, fetch
@@ -383,7 +389,7 @@ function writeHandler(
       w.localSet(P.ptr);
       builder.continueWith(part.form, part.hasIndex, exits);
     }
-    builder.flagsAreDead = handler.flagsAreDead === true;
+    builder.flagsAreDead = part.flagsAreDead === true;
     describe(builder, part.form);
   });
   if (!builder.hasLeft) exits.next(w);
