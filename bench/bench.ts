@@ -6,6 +6,7 @@
  * @module
  */
 import {
+  choice,
   describeOptions,
   didYouMean,
   flag,
@@ -16,7 +17,8 @@ import {
   UsageError,
 } from "../lab/cli/args.ts";
 import { type EngineKind, ENGINES } from "../hw/machine.ts";
-import { type Figure, measure, measureMicro, type Row } from "./measure.ts";
+import { type ClockName, CLOCKS, hasClock } from "./clock.ts";
+import { type Figure, measure, measureMicro, type MeasureOptions, type Row } from "./measure.ts";
 import { type Micro, MICROS } from "./micro.ts";
 import { openPeer, type PeerName, PEERS } from "./peers.ts";
 import { type Program, PROGRAMS, unitOf } from "./programs.ts";
@@ -48,6 +50,10 @@ const OPTIONS = {
   peers: listOf(PEERS, true, `peers, or none; default: ${PEERS.join(",")}, those that are installed`),
   runs: integer("N", "runs of which the median counts; default: 3", 1, 99),
   milliseconds: integer("MS", "length that a run should have; default: 1000", 20, 60_000),
+  clock: choice(
+    CLOCKS,
+    "time on the wall, or processor time: for hosts that do other things too (Linux); default: wall",
+  ),
   json: text("FILE", "also write the figures as JSON"),
   help: flag("print this"),
 };
@@ -56,6 +62,7 @@ const OPTIONS = {
 interface Report {
   readonly runners: readonly { readonly name: string; readonly about: string }[];
   readonly runs: number;
+  readonly clock: ClockName;
   readonly rows: readonly {
     readonly name: string;
     readonly unit: string;
@@ -80,10 +87,14 @@ function line(cells: readonly string[], widths: readonly number[]): void {
   );
 }
 
-async function openRunners(engines: readonly EngineKind[], peers: readonly PeerName[]): Promise<Runner[]> {
-  const runners: Runner[] = engines.map((engine) => new EngineRunner(engine));
+async function openRunners(
+  engines: readonly EngineKind[],
+  peers: readonly PeerName[],
+  clock: ClockName,
+): Promise<Runner[]> {
+  const runners: Runner[] = engines.map((engine) => new EngineRunner(engine, clock));
   for (const name of peers) {
-    const peer = await openPeer(name);
+    const peer = await openPeer(name, clock);
     if (typeof peer === "string") console.log(`Without ${name}: ${peer}`);
     else runners.push(peer);
   }
@@ -104,9 +115,13 @@ async function bench(args: readonly string[]): Promise<boolean> {
     );
   }
   const wanted = (name: string) => options.only?.includes(name) ?? true;
-  const setting = { runs: options.runs ?? 3, seconds: (options.milliseconds ?? 1000) / 1000 };
+  const clock = options.clock ?? "wall";
+  if (!hasClock(clock)) {
+    throw new UsageError(`This host does not tell processor times: leave "--clock ${clock}" out`);
+  }
+  const setting = { runs: options.runs ?? 3, seconds: (options.milliseconds ?? 1000) / 1000, clock };
   const engines = options.engines ?? ENGINES;
-  const runners = await openRunners(engines, options.peers ?? PEERS);
+  const runners = await openRunners(engines, options.peers ?? PEERS, clock);
   const programs = PROGRAMS.filter((program) => wanted(program.name));
   const micros = MICROS.filter((micro) => wanted(micro.name));
   try {
@@ -121,10 +136,11 @@ async function report(
   runners: readonly Runner[],
   programs: readonly Program[],
   micros: readonly Micro[],
-  setting: { readonly runs: number; readonly seconds: number },
+  setting: MeasureOptions,
   json: string | undefined,
 ): Promise<boolean> {
-  const counter = runners.find((runner) => runner.name === "interpreter") ?? new EngineRunner("interpreter");
+  const counter = runners.find((runner) => runner.name === "interpreter") ??
+    new EngineRunner("interpreter", setting.clock);
   // Ratios of the first engine to each peer.
   const first = runners.find((runner) => !runner.isPeer)!;
   const peers = runners.filter((runner) => runner.isPeer);
@@ -154,6 +170,7 @@ async function report(
     const result: Report = {
       runners: runners.map(({ name, about }) => ({ name, about })),
       runs: setting.runs,
+      clock: setting.clock,
       rows: [
         ...rows.map((row) => ({
           name: row.program.name,

@@ -1,11 +1,12 @@
 /**
  * The peers that bench programs run on for comparison: QEMU's TCG and Bochs, as Debian packages them. Each run is a process.
  *
- * Room: `bench/`; imports runner.ts.
+ * Room: `bench/`; imports runner.ts and the clocks.
  *
  * @module
  */
 import { IMAGE } from "./build.ts";
+import { type ClockName, timeCommand } from "./clock.ts";
 import { checkValue, type Runner, type RunResult } from "./runner.ts";
 
 /** Names of the peers. */
@@ -22,8 +23,8 @@ const BOCHS_VGA_BIOS = "/usr/share/vgabios/vgabios.bin";
 const GRUB_MODULES = "/usr/lib/grub/i386-pc";
 
 /** A peer, or in words why it can't be had. */
-export async function openPeer(name: PeerName): Promise<Runner | string> {
-  return name === "qemu" ? await Qemu.open() : await Bochs.open();
+export async function openPeer(name: PeerName, clock: ClockName): Promise<Runner | string> {
+  return name === "qemu" ? await Qemu.open(clock) : await Bochs.open(clock);
 }
 
 /** What a command prints; undefined when there is no such command. */
@@ -47,48 +48,36 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Runs a peer to its end; gives the time in seconds. */
-async function time(
-  command: string,
-  args: readonly string[],
-  env: Record<string, string> = {},
-): Promise<number> {
-  const start = performance.now();
-  const process = new Deno.Command(command, {
-    args: [...args],
-    env,
-    stdin: "null",
-    stdout: "null",
-    stderr: "null",
-    signal: AbortSignal.timeout(TIME_LIMIT_MS),
-  });
-  await process.output();
-  return (performance.now() - start) / 1000;
-}
-
 class Qemu implements Runner {
   readonly name = "qemu";
   readonly isPeer = true;
   readonly #serial: string;
-  private constructor(readonly about: string, readonly directory: string) {
+  private constructor(readonly clock: ClockName, readonly about: string, readonly directory: string) {
     this.#serial = `${directory}/serial`;
   }
 
-  static async open(): Promise<Qemu | string> {
+  static async open(clock: ClockName): Promise<Qemu | string> {
     const version = await output("qemu-system-x86_64", ["--version"]);
     if (version === undefined) return "qemu-system-x86_64 is not installed (Debian package qemu-system-x86)";
     return new Qemu(
+      clock,
       `${version.split("\n")[0]!.replace("emulator version ", "")}, -accel tcg`,
       await Deno.makeTempDir(),
     );
   }
 
   async run(program: string, rounds: number): Promise<RunResult> {
-    const seconds = await time("qemu-system-x86_64", [
-      ...["-accel", "tcg", "-m", "256", "-display", "none", "-no-reboot", "-nic", "none"],
-      ...["-serial", `file:${this.#serial}`, "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-      ...["-kernel", IMAGE.pathname, "-append", `${program} ${rounds}`],
-    ]);
+    const seconds = await timeCommand(
+      this.clock,
+      "qemu-system-x86_64",
+      [
+        ...["-accel", "tcg", "-m", "256", "-display", "none", "-no-reboot", "-nic", "none"],
+        ...["-serial", `file:${this.#serial}`, "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+        ...["-kernel", decodeURIComponent(IMAGE.pathname), "-append", `${program} ${rounds}`],
+      ],
+      {},
+      TIME_LIMIT_MS,
+    );
     const text = await Deno.readTextFile(this.#serial);
     return { seconds, check: checkValue(text, `"${program} ${rounds}" on QEMU`) };
   }
@@ -102,9 +91,14 @@ class Bochs implements Runner {
   readonly isPeer = true;
   /** A CD whose grub.cfg has the command line padded to a fixed length, so that it can be changed in place. */
   #disc: { readonly bytes: Uint8Array; readonly at: number } | undefined;
-  private constructor(readonly about: string, readonly command: string, readonly directory: string) {}
+  private constructor(
+    readonly clock: ClockName,
+    readonly about: string,
+    readonly command: string,
+    readonly directory: string,
+  ) {}
 
-  static async open(): Promise<Bochs | string> {
+  static async open(clock: ClockName): Promise<Bochs | string> {
     // Debian's /usr/bin/bochs is a shell script around bochs-bin.
     let command = "bochs-bin";
     let help = await output(command, ["--help"]);
@@ -120,16 +114,22 @@ class Bochs implements Runner {
         "grub-common, xorriso, mtools)";
     }
     const version = /Bochs x86 Emulator (\S+)/.exec(help)?.[1] ?? "of unknown version";
-    return new Bochs(`Bochs ${version}`, command, await Deno.makeTempDir());
+    return new Bochs(clock, `Bochs ${version}`, command, await Deno.makeTempDir());
   }
 
   async run(program: string, rounds: number): Promise<RunResult> {
     const { bytes, at } = this.#disc ??= await this.#makeDisc();
     bytes.set(new TextEncoder().encode(`${program} ${rounds}`.padEnd(PLACE.length)), at);
     await Deno.writeFile(`${this.directory}/bench.iso`, bytes);
-    const seconds = await time(this.command, [
-      ...["-q", "-f", `${this.directory}/bochsrc`, "-rc", `${this.directory}/continue`],
-    ], { TERM: "xterm" });
+    const seconds = await timeCommand(
+      this.clock,
+      this.command,
+      [
+        ...["-q", "-f", `${this.directory}/bochsrc`, "-rc", `${this.directory}/continue`],
+      ],
+      { TERM: "xterm" },
+      TIME_LIMIT_MS,
+    );
     const text = await Deno.readTextFile(`${this.directory}/serial`);
     return { seconds, check: checkValue(text, `"${program} ${rounds}" on Bochs`) };
   }

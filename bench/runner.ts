@@ -8,6 +8,7 @@
 import { loadImage } from "../hw/boot/image.ts";
 import { type EngineKind, Machine } from "../hw/machine.ts";
 import { IMAGE } from "./build.ts";
+import { type ClockName, seconds as now } from "./clock.ts";
 
 /** One run of a program. */
 export interface RunResult {
@@ -46,6 +47,8 @@ export interface EngineRunOptions {
   readonly seed?: number;
   /** Bytes of RAM, at least 96 MiB; default as for the peers, 256 MiB. */
   readonly memory?: number;
+  /** Default: that on the wall. */
+  readonly clock?: ClockName;
   /** Whether to compute the hash of the final state. */
   readonly hashed?: boolean;
 }
@@ -70,9 +73,10 @@ export async function runOnEngine(
   });
   machine.gates!.register({ name: "one", cpl: 0, body: one });
   loadImage(machine, image, { commandLine: `${program} ${rounds}` });
-  const start = performance.now();
+  const clock = options.clock ?? "wall";
+  const start = now(clock);
   const stop = machine.run();
-  const seconds = (performance.now() - start) / 1000;
+  const seconds = now(clock) - start;
   const what = `"${program} ${rounds}" on ${engine}`;
   if (stop.reason !== "exit") throw new Error(`${what} ended by ${JSON.stringify(stop)}`);
   return {
@@ -94,12 +98,15 @@ export class EngineRunner implements Runner {
   readonly about = "this machine";
   readonly isPeer = false;
 
-  constructor(name: EngineKind) {
+  readonly #clock: ClockName;
+
+  constructor(name: EngineKind, clock: ClockName) {
     this.name = name;
+    this.#clock = clock;
   }
 
   async run(program: string, rounds: number): Promise<RunResult> {
-    return await runOnEngine(this.name, program, rounds);
+    return await runOnEngine(this.name, program, rounds, { clock: this.#clock });
   }
   async close(): Promise<void> {}
 }

@@ -10,13 +10,14 @@ import * as state from "../state.ts";
 import type { Cpu } from "../cpu.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
-const { FTLB_ENTRIES, FTLB_READ, FTLB_WRITE, R, RFLAGS, S, SEG } = state;
+const { BLOCK_MAX, FTLB_ENTRIES, FTLB_READ, FTLB_WRITE, R, RFLAGS, S, SEG } = state;
 
 /** Below this many elements the setting up costs more than it saves. */
 const WORTHWHILE = 4;
 
 /**
- * Does up to `remaining` − 1 iterations and leaves at least one for the description.
+ * Does many iterations at once and leaves at least one for the description, and as many instructions of the slice as the rest of a
+ * line may have: the line goes on behind the last iteration without another look at the slice.
  *
  * @param info Width, address size, segment, code mode and kind as `bulkInfo` of the builder packs them.
  * @param remaining Instructions left in the slice.
@@ -38,7 +39,7 @@ export function bulkString(cpu: Cpu, info: number, remaining: number): number {
   const destination = (base + S.GPR + R.RDI * 8) >>> 2;
   const source = (base + S.GPR + R.RSI * 8) >>> 2;
   const toLow = u32[destination]!;
-  let n = Math.min(wanted - 1, remaining - 1, ((4096 - (toLow & 0xfff)) / size) | 0);
+  let n = Math.min(wanted - 1, remaining - 1 - BLOCK_MAX, ((4096 - (toLow & 0xfff)) / size) | 0);
   let fromLow = 0, fromHigh = 0;
   if (kind === 1) {
     if (segment === SEG.FS || segment === SEG.GS) return 0;

@@ -14,7 +14,7 @@ import type { CodeMode, Decoded } from "../../../hw/isa/form.ts";
 import { parseEncoding } from "../../../hw/isa/encoding.ts";
 import { row } from "../../../hw/isa/form.ts";
 import { S, SEG } from "../../../hw/state.ts";
-import { ALL_FEATURES } from "./iced_witness.ts";
+import { ALL_FEATURES } from "./all_features.ts";
 
 /** Decodes hexadecimal; zeros follow it. */
 function tryDecode(hex: string, mode: CodeMode = 2, features = ALL_FEATURES): Decoded | DecodeFault {

@@ -17,13 +17,8 @@ import {
 } from "iced-x86";
 import { decode, isDecoded } from "../../../hw/isa/decode.ts";
 import type { CodeMode, Decoded, Operand } from "../../../hw/isa/form.ts";
-import { rows } from "../../../hw/isa/table.ts";
 import { S } from "../../../hw/state.ts";
-
-/** Every feature that a row asks for. */
-export const ALL_FEATURES: ReadonlySet<string> = new Set(
-  rows.map((row) => row.flags.cpuid).filter((name) => name !== undefined),
-);
+import { ALL_FEATURES } from "./all_features.ts";
 
 /** What iced knows and this machine deliberately does not offer, by CPUID feature; each row of ours is #UD there. */
 const NOT_OFFERED: readonly string[] = [

@@ -13,7 +13,7 @@ import { describe } from "../../../hw/isa/prologue.ts";
 import { rows } from "../../../hw/isa/table.ts";
 import { procedures } from "../../../hw/procedures.ts";
 import { S } from "../../../hw/state.ts";
-import { ALL_FEATURES } from "./iced_witness.ts";
+import { ALL_FEATURES } from "./all_features.ts";
 
 /** One form of each row, width and operand kind, found by decoding every opcode behind the prefixes that matter. */
 function allForms(): Form[] {
