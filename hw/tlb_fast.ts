@@ -95,6 +95,10 @@ export class FastTlb {
   /** By size class and hashed region: pieces of a large page of this region may be here. */
   readonly #regions = new Uint8Array(3 * REGION_FILTER);
   #anyLarge = false;
+  /** Size classes of large pages that pieces are here of, as bits. */
+  #largeSizes = 0;
+  /** Tables that may have entries, as bits; most processors use few of the contexts. */
+  #usedTables = 0;
   /** The one fetch entry of modes in which translations are counted or checked, or −1. */
   #onlyFetch = -1;
 
@@ -137,7 +141,9 @@ export class FastTlb {
       state |= 4 << size;
       this.#regions[size * REGION_FILTER + regionHash(low, high, shift)] = 1;
       this.#anyLarge = true;
+      this.#largeSizes |= 1 << size;
     }
+    this.#usedTables |= 1 << ((n / FTLB_ENTRIES) | 0);
     this.#state[n] = state;
   }
 
@@ -180,10 +186,12 @@ export class FastTlb {
       state[n] = 0;
     }
     this.#listed = 0;
+    this.#usedTables = 0;
     this.#onlyFetch = -1;
     if (this.#anyLarge) {
       this.#regions.fill(0);
       this.#anyLarge = false;
+      this.#largeSizes = 0;
     }
   }
 
@@ -206,6 +214,7 @@ export class FastTlb {
     if (kept === 0 && this.#anyLarge) {
       this.#regions.fill(0);
       this.#anyLarge = false;
+      this.#largeSizes = 0;
     }
   }
 
@@ -213,8 +222,9 @@ export class FastTlb {
   flushPage(low: number, high: number): void {
     const i32 = this.#i32;
     const page = low & ~0xfff, top = high | 0;
-    let i = this.#first + ((low >>> 12) & (FTLB_ENTRIES - 1)) * 4;
-    for (let table = 0; table < TABLES; table++, i += FTLB_TABLE_BYTES >>> 2) {
+    const first = this.#first + ((low >>> 12) & (FTLB_ENTRIES - 1)) * 4;
+    for (let used = this.#usedTables; used !== 0; used &= used - 1) {
+      const i = first + (31 - Math.clz32(used & -used)) * (FTLB_TABLE_BYTES >>> 2);
       if ((i32[i]! & ~FTLB_HELD) === page && i32[i + 1] === top) {
         i32[i] = FTLB_EMPTY | 0;
         i32[i + 1] = FTLB_EMPTY | 0;
@@ -253,6 +263,7 @@ export class FastTlb {
   /** Drops the pieces of large pages that hold the address, if their region was ever filled. */
   #flushRegions(low: number, high: number): void {
     for (let size = 0; size < 3; size++) {
+      if (!(this.#largeSizes & (1 << size))) continue;
       const shift = size === 0 ? 21 : size === 1 ? 22 : 30;
       if (this.#regions[size * REGION_FILTER + regionHash(low, high, shift)] === 0) continue;
       const i32 = this.#i32, mask = -1 << shift;
@@ -272,7 +283,8 @@ function sizeClass(shift: number): number {
 
 function regionHash(low: number, high: number, shift: number): number {
   const region = (low >>> shift) | (high << (32 - shift));
-  return (region ^ (region >>> 8)) & (REGION_FILTER - 1);
+  // The multiplier is 2^32 over the golden ratio: addresses that differ in few bits differ in the top eight.
+  return Math.imul(region, 0x9e37_79b1) >>> 24;
 }
 
 /** Holds back the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */
