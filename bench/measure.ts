@@ -44,6 +44,8 @@ const SHORTEST = 0.2;
 /** A trial that is no longer than this over nothing is mostly noise. */
 const NOISE = 0.05;
 const ROUNDS_MAX = 1e8;
+/** How often rounds are chosen anew when a run turns out too short. */
+const ATTEMPTS_MAX = 3;
 
 /** The middle of some numbers. */
 export function median(numbers: readonly number[]): number {
@@ -84,25 +86,42 @@ export async function measure(
       await chooseRounds(program, runner, checks[0].seconds, checks[1].seconds, options.seconds),
     );
   }
-  const full = new Map<Runner, number[]>(able.map((runner) => [runner, []]));
-  const none = new Map<Runner, number[]>(able.map((runner) => [runner, []]));
-  for (let i = 0; i < options.runs; i++) {
-    for (const runner of able) {
-      none.get(runner)!.push((await runner.run(name, 0)).seconds);
-      full.get(runner)!.push((await runner.run(name, rounds.get(runner)!)).seconds);
+  const figures: Record<string, Figure | undefined> = {};
+  let open = able;
+  for (let attempt = 0; attempt < ATTEMPTS_MAX && open.length > 0; attempt++) {
+    const taken = await takeTurns(program, open, rounds, options.runs);
+    for (const [runner, seconds] of taken) {
+      const n = rounds.get(runner)!;
+      const perSecond = n * (program.perRound ?? instructionsPerRound) / seconds;
+      // A run with all rounds that is no longer than one with none says nothing: better no figure than that.
+      figures[runner.name] = seconds > 0 ? { seconds, rounds: n, perSecond } : undefined;
+    }
+    // Where the first trials misled, too few rounds were chosen: once more with more.
+    open = open.filter((runner) => taken.get(runner)! < options.seconds / 2);
+    for (const runner of open) {
+      const factor = options.seconds / Math.max(taken.get(runner)!, options.seconds / 8);
+      rounds.set(runner, Math.min(ROUNDS_MAX, Math.ceil(rounds.get(runner)! * factor)));
     }
   }
-  const figures: Record<string, Figure | undefined> = {};
-  for (const runner of able) {
-    const seconds = median(full.get(runner)!) - median(none.get(runner)!);
-    const n = rounds.get(runner)!;
-    figures[runner.name] = {
-      seconds,
-      rounds: n,
-      perSecond: n * (program.perRound ?? instructionsPerRound) / seconds,
-    };
-  }
   return { program, instructionsPerRound, figures, disagreements };
+}
+
+/** Runs all in turn, so that what disturbs the host disturbs all; gives seconds, the median without those of no rounds. */
+async function takeTurns(
+  program: Program,
+  runners: readonly Runner[],
+  rounds: ReadonlyMap<Runner, number>,
+  runs: number,
+): Promise<Map<Runner, number>> {
+  const full = new Map<Runner, number[]>(runners.map((runner) => [runner, []]));
+  const none = new Map<Runner, number[]>(runners.map((runner) => [runner, []]));
+  for (let i = 0; i < runs; i++) {
+    for (const runner of runners) {
+      none.get(runner)!.push((await runner.run(program.name, 0)).seconds);
+      full.get(runner)!.push((await runner.run(program.name, rounds.get(runner)!)).seconds);
+    }
+  }
+  return new Map(runners.map((runner) => [runner, median(full.get(runner)!) - median(none.get(runner)!)]));
 }
 
 /** Rounds with which a run takes about `wanted` seconds more than one without any. */
