@@ -324,8 +324,8 @@ export class CodeCache implements CodeWatch {
   }
 
   #pseudo(at: number, handler: number, offset: number): void {
-    const { u16, u8 } = this.#memory;
-    u8.fill(0, at, at + RECORD_BYTES);
+    const { u16, i32 } = this.#memory;
+    for (let word = at >>> 2; word < (at + RECORD_BYTES) >>> 2; word++) i32[word] = 0;
     u16[(at + REC.handler) >>> 1] = handler;
     u16[(at + REC.pageOffset) >>> 1] = offset;
   }
