@@ -29,7 +29,7 @@
 import { type Cpu, FAULT, type Procedures, VECTOR } from "./cpu.ts";
 import type { Gva, Hpa } from "./address.ts";
 import { GateIds } from "./gate_ids.ts";
-import { EXIT_END, EXIT_FAULT, EXIT_RETRY, R, S } from "./state.ts";
+import { EXIT_END, EXIT_FAULT, EXIT_RETRY, R, RFLAGS, S } from "./state.ts";
 
 /** Most continuations that may exist at once in a machine. */
 export const CONTINUATIONS_MAX = 0x1_0000;
@@ -290,8 +290,13 @@ class Done<T> implements Iterable<Step, T, void>, Iterator<Step, T, void> {
 
 /** Activity state of a halted processor, as in the VMCS. */
 const ACTIVITY_HLT = 1;
-/** Bytes that one round of a block operation moves. */
-const CHUNK_BYTES = 256;
+/** Host address of a page that is always zero (see `CPU_BLOCK_BASE`). */
+const ZERO_PAGE = 0x1000;
+
+/** Bytes from an address to the end of its page. */
+function pageRest(va: Gva): number {
+  return 4096 - Number(va & 0xfffn);
+}
 
 /**
  * The processor as a gate's body sees it. Operations on memory go at the current privilege level, through translation, and
@@ -360,32 +365,58 @@ export class GateCpu {
     scratch64[0] = value;
     return this.#store(va, 8, scratch32[0]!, scratch32[1]!);
   }
-  /** Reads `length` bytes into a fresh array, in pieces of up to 256 bytes; each piece is all or nothing. */
+  /** Exchanges 64 bits (`lock xchg`): writes `value`, gives what was there. */
+  xchg64(va: Gva, value: bigint): Exec<bigint> {
+    return this.#readModifyWrite(va, () => value);
+  }
+  /** Compares and exchanges 64 bits (`lock cmpxchg`): writes `value` if `expected` is there; gives what was there. */
+  cmpxchg64(va: Gva, expected: bigint, value: bigint): Exec<bigint> {
+    return this.#readModifyWrite(va, (old) => old === expected ? value : undefined);
+  }
+  /** Reads `length` bytes into a fresh array, in pieces that end at page borders; each piece is all or nothing. */
   *loadBytes(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
     const out = new Uint8Array(length);
-    for (let done = 0; done < length; done += CHUNK_BYTES) {
-      const piece = Math.min(CHUNK_BYTES, length - done);
+    for (let done = 0; done < length;) {
       const from = (va + BigInt(done)) as Gva;
+      const piece = Math.min(pageRest(from), length - done);
       yield* this.#run(() => {
-        const { base, memory, access } = this.cpu;
-        split(from);
-        access.readBytes(scratch32[0]!, scratch32[1]!, base + S.VTEMP, piece);
-        out.set(memory.u8.subarray(base + S.VTEMP, base + S.VTEMP + piece), done);
+        const { memory } = this.cpu;
+        const at = this.#pull(from, piece);
+        out.set(memory.u8.subarray(at, at + piece), done);
       });
+      done += piece;
     }
     return out;
   }
-  /** Writes bytes, in pieces of up to 256; each piece is all or nothing. */
+  /** Writes bytes, in pieces that end at page borders; each piece is all or nothing. */
   *storeBytes(va: Gva, bytes: Uint8Array): Exec<void> {
-    for (let done = 0; done < bytes.length; done += CHUNK_BYTES) {
-      const piece = bytes.subarray(done, done + CHUNK_BYTES);
+    for (let done = 0; done < bytes.length;) {
       const to = (va + BigInt(done)) as Gva;
+      const piece = bytes.subarray(done, done + pageRest(to));
       yield* this.#run(() => {
-        const { base, memory, access } = this.cpu;
-        memory.u8.set(piece, base + S.VTEMP);
-        split(to);
-        access.writeBytes(scratch32[0]!, scratch32[1]!, base + S.VTEMP, piece.length);
+        const { base, memory } = this.cpu;
+        memory.u8.set(piece, base + S.GATEPAGE);
+        this.#push(to, base + S.GATEPAGE, piece.length);
       });
+      done += piece.length;
+    }
+  }
+  /** Writes zeros, in pieces that end at page borders. */
+  *zeroBytes(va: Gva, length: number): Exec<void> {
+    for (let done = 0; done < length;) {
+      const to = (va + BigInt(done)) as Gva;
+      const piece = Math.min(pageRest(to), length - done);
+      yield* this.#run(() => this.#push(to, ZERO_PAGE, piece));
+      done += piece;
+    }
+  }
+  /** Copies bytes that do not overlap, in pieces that end at page borders of either side. */
+  *copyBytes(to: Gva, from: Gva, length: number): Exec<void> {
+    for (let done = 0; done < length;) {
+      const target = (to + BigInt(done)) as Gva, source = (from + BigInt(done)) as Gva;
+      const piece = Math.min(pageRest(target), pageRest(source), length - done);
+      yield* this.#run(() => this.#push(target, this.#pull(source, piece), piece));
+      done += piece;
     }
   }
 
@@ -403,13 +434,51 @@ export class GateCpu {
   // ---- instructions
 
   /**
+   * `call target`: pushes the address of this continuation's RESUME and goes on at machine code, which comes back with RET. What it does
+   * to R15 and the stack decides which continuation goes on: so threads are switched.
+   */
+  *call(target: Gva): Exec<void> {
+    yield* this.#run(() => {
+      const cpu = this.cpu;
+      const resume = cpu.rip - BigInt(cpu.get32(S.ILEN));
+      const rsp = BigInt.asUintN(64, cpu.gpr(R.RSP) - 8n);
+      scratch64[0] = resume;
+      const low = scratch32[0]!, high = scratch32[1]!;
+      split(rsp as Gva);
+      cpu.access.write(scratch32[0]!, scratch32[1]!, 8, low, high);
+      cpu.setGpr(R.RSP, rsp);
+      cpu.rip = target;
+    });
+    yield;
+  }
+  /** Whether RFLAGS.IF is set. */
+  get interruptsEnabled(): boolean {
+    return (this.cpu.get32(S.RFLAGS) & RFLAGS.IF) !== 0;
+  }
+  /**
+   * Sets or clears RFLAGS.IF, as STI and CLI do at this privilege level; takes effect at the next boundary.
+   *
+   * @throws {KernelPanic} where the current level is above IOPL: no body asks for that.
+   */
+  setInterrupts(enabled: boolean): void {
+    const { cpu } = this;
+    const flags = cpu.get32(S.RFLAGS);
+    if (cpu.cpl > ((flags & RFLAGS.IOPL) >>> 12)) this.panic("A body changed RFLAGS.IF where it may not");
+    cpu.set32(S.RFLAGS, enabled ? flags | RFLAGS.IF : flags & ~RFLAGS.IF);
+  }
+  /**
    * Carries out the procedure of a privileged instruction by its name in the instruction table, then ends the step. It
    * faults as that instruction would, with #GP(0) unless CPL = 0.
    */
   *instruction(name: string, ...args: bigint[]): Exec<void> {
+    yield* this.perform(name, ...args);
+    yield;
+  }
+  /** As {@link instruction}, but the step goes on: what follows happens in the same instruction boundary. */
+  perform(name: string, ...args: bigint[]): Exec<void> {
     const procedure = this.#procedures[name];
     if (procedure === undefined) throw new TypeError(`No procedure is named "${name}"`);
-    yield* this.#run(() => {
+    return this.#run(() => {
       const cpu = this.cpu;
       if (cpu.cpl !== 0) cpu.raise(VECTOR.GP, 0);
       args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
@@ -417,7 +486,26 @@ export class GateCpu {
       if (exit === EXIT_RETRY) throw RETRY;
       if (exit === EXIT_FAULT) throw FAULT;
     });
-    yield;
+  }
+  /**
+   * As {@link perform}, for instructions that cannot fault here: a plain call.
+   *
+   * @throws {KernelPanic} when it does fault.
+   */
+  performNow(name: string, ...args: bigint[]): void {
+    const procedure = this.#procedures[name];
+    if (procedure === undefined) throw new TypeError(`No procedure is named "${name}"`);
+    const { cpu } = this;
+    if (cpu.cpl !== 0) this.panic(`${name} was carried out at CPL ${cpu.cpl}`);
+    args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
+    let exit: number;
+    try {
+      exit = procedure(cpu);
+    } catch (error) {
+      if (error === FAULT) this.panic(`${name} faulted where it cannot`);
+      throw error;
+    }
+    if (exit === EXIT_FAULT || exit === EXIT_RETRY) this.panic(`${name} faulted where it cannot`);
   }
   /** `mov cr3, value`. The continuation goes along into the new address space. */
   *loadCr3(value: bigint): Exec<void> {
@@ -430,6 +518,13 @@ export class GateCpu {
     const value = this.cpu.bus.ioRead(port, 1);
     yield;
     return value;
+  }
+  /** `in eax, port`. */
+  *inl(port: number): Exec<number> {
+    yield* this.#privileged();
+    const value = this.cpu.bus.ioRead(port, 4);
+    yield;
+    return value >>> 0;
   }
   /** `out port, al`. */
   *outb(port: number, value: number): Exec<void> {
@@ -460,6 +555,42 @@ export class GateCpu {
   }
 
   // ---- the parts
+
+  /** Host address of a copy, in GATEPAGE, of bytes of one page. */
+  #pull(from: Gva, bytes: number): number {
+    const { base, access } = this.cpu;
+    split(from);
+    access.readBytes(scratch32[0]!, scratch32[1]!, base + S.GATEPAGE, bytes);
+    return base + S.GATEPAGE;
+  }
+
+  #push(to: Gva, host: number, bytes: number): void {
+    split(to);
+    this.cpu.access.writeBytes(scratch32[0]!, scratch32[1]!, host, bytes);
+  }
+
+  #readModifyWrite(va: Gva, change: (old: bigint) => bigint | undefined): Exec<bigint> {
+    const attempt = () => {
+      split(va);
+      const low = scratch32[0]!, high = scratch32[1]!;
+      const { access } = this.cpu;
+      // A locked access is a write, whatever it finds.
+      access.probe(low, high, 8, true);
+      const old = this.#read64(va);
+      const value = change(old);
+      if (value !== undefined) {
+        scratch64[0] = value;
+        access.write(low, high, 8, scratch32[0]!, scratch32[1]!);
+      }
+      return old;
+    };
+    try {
+      this.#bigint.value = attempt();
+      return this.#bigint;
+    } catch (error) {
+      return this.#again(error, attempt);
+    }
+  }
 
   #load(va: Gva, size: 1 | 2 | 4): Exec<number> {
     try {

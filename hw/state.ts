@@ -235,6 +235,8 @@ export const S = {
   TLB: 0x2000,
   /** A fetch table that never hits: in force while CS is not flat. Follows the contexts. */
   NOFETCH: 0x3_0000,
+  /** 4096 bytes: what a gate's body moves, on its way (hw/gates.ts). */
+  GATEPAGE: 0x3_f000,
 } as const;
 
 /** Content of {@link S.BIAS}. */

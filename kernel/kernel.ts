@@ -1,133 +1,183 @@
 /**
  * What a running kernel consists of: the state that its parts share. No part keeps state of its own outside it.
  *
- * Room: `kernel/`; imports types of the parts. Who may change a field is in its comment.
+ * Room: `kernel/`; imports the parts for their state. Who may change a part's state is said there.
  *
  * @module
  */
-import type { Gva, Hpa } from "../hw/address.ts";
+import type { Exec } from "../hw/gates.ts";
+import { KtrState } from "./kern/ktr.ts";
+import { MessageState } from "./kern/subr_prf.ts";
+import { CalloutState } from "./lwkt/callout.ts";
+import { SleepState } from "./lwkt/sleep.ts";
+import { LwktState } from "./lwkt/thread.ts";
+import type { Cx } from "./context.ts";
+import type { BlockDevice } from "./kern/bio.ts";
+import type { HistoricalBug } from "./bugs.ts";
+import type { Platform } from "./platform/platform.ts";
 import type { FaultReport } from "./trap/report.ts";
-import type { Locore } from "./platform/pc64/locore.ts";
-import type { Pmap } from "./pmap/pmap.ts";
-import type { VmPages } from "./vm/vm_page.ts";
-
-/** A program to run: its file, its arguments and its environment. */
-export interface Program {
-  /** For people, and `argv[0]` where no arguments are given. */
-  readonly name: string;
-  /** The bytes of an ELF64 file. */
-  readonly file: Uint8Array;
-  /** Arguments, `argv[0]` first. Default: the name alone. */
-  readonly argv?: readonly string[];
-  /** Environment strings, `NAME=value`. */
-  readonly envp?: readonly string[];
-}
+import { PmapState } from "./pmap/pmap.ts";
+import type { ImageActivator } from "./proc/imgact.ts";
+import { ProcState } from "./proc/proc.ts";
+import { SigtrampState } from "./proc/sigtramp_state.ts";
+import { UmtxState } from "./proc/umtx_state.ts";
+import { UschedState } from "./proc/usched_dfly.ts";
+import { VfsState } from "./vfs/vfs_state.ts";
+import { VmKernState } from "./vm/vm_kern.ts";
+import { type VmMap, VmMapState } from "./vm/vm_map.ts";
+import { type VmObject, VmObjectState } from "./vm/vm_object.ts";
+import { VmPageState } from "./vm/vm_page.ts";
+import { SwapState } from "./vm/vm_swap.ts";
+import { VmPagerState } from "./vm/vm_pager.ts";
+import { Vmmeter } from "./vm/vmmeter.ts";
+import { VmspaceState } from "./vm/vmspace.ts";
 
 /** Turns bytes of machine code into lines for people. */
 export type Disassembler = (code: Uint8Array, rip: bigint) => readonly string[];
 
+/** A TypeScript program: what runs at ring 3 when `#!gate NAME` is executed. The result is the exit status. */
+export type UserGate = (u: import("../hw/gates.ts").GateCpu) => Exec<number>;
+
 /** What the kernel is told by whoever boots it. */
 export interface KernelOptions {
-  /** Programs to run one after the other. */
-  readonly programs: readonly Program[];
-  /** Kernel messages at the start (`dmesg`). Default: true. */
+  /** The root file system: cpio (newc) archives, each later one laid over those before. */
+  readonly archives: readonly Uint8Array[];
+  /**
+   * Command lines that process 1 runs one after the other with `/bin/sh -c`; without any it runs `/sbin/init`, which gives a shell on the
+   * console. The machine is switched off when the last has ended.
+   */
+  readonly exec?: readonly string[];
+  /** Arguments of the first program, `argv[0]` first, instead of {@link exec}: for programs that are alone in the archive. */
+  readonly argv?: readonly string[];
+  /** Environment of the first program, `NAME=value`. */
+  readonly envp?: readonly string[];
+  /** Kernel messages on the console at the start (`dmesg`). Default: true. */
   readonly verbose?: boolean;
+  /** Historical bugs to be on, by name (bugs.ts). */
+  readonly bugs?: readonly string[];
+  /** TypeScript programs by name. */
+  readonly userGates?: Readonly<Record<string, UserGate>>;
+  /** Use the disk for swap. Default: true. */
+  readonly swap?: boolean;
   /** Disassembles code in fault reports; asked for at the first fault. Without one, reports show bytes. */
   readonly disassembler?: () => Disassembler | undefined;
-  /** Told of every fault that ended a program. */
+  /** Show a report on the console of each fault that ends a program. Default: true. */
+  readonly faultReports?: boolean;
+  /** Told of every fault that ended a program or the kernel. */
   readonly onFault?: (report: FaultReport) => void;
-}
-
-/** How a program ended. */
-export type ProcessEnd =
-  | { readonly kind: "exit"; readonly status: number }
-  | { readonly kind: "fault"; readonly report: FaultReport }
-  | { readonly kind: "not started"; readonly reason: string };
-
-/** A process (`struct proc`), as much of it as there is. */
-export interface Proc {
-  /** `p_pid`. */
-  readonly pid: number;
-  /** For people. */
-  readonly name: string;
-  /**
-   * Its address space.
-   *
-   * @internal
-   */
-  readonly pmap: Pmap;
-  /** Pages that are mapped in it and belong to it alone. */
-  readonly pages: Hpa[];
-}
-
-/** One processor as the kernel knows it (`struct mdglobaldata`). */
-export interface KernelCpu {
-  /** `gd_cpuid`. */
-  readonly id: number;
-  /** Linear address of its per-CPU data. */
-  readonly globaldata: Gva;
-  /** Top of its kernel stack. */
-  readonly stackTop: Gva;
+  /** Runs in a kernel thread instead of process 1, when everything is up: for tests and experiments. */
+  readonly body?: (cx: Cx) => Exec<void>;
+  /** How to run this again, for panics. */
+  readonly reproduce?: string;
 }
 
 /** A kernel on one machine. */
 export class Kernel {
   /** What it was told. */
   readonly options: KernelOptions;
-  /**
-   * The machine code; set when the gates are registered.
-   *
-   * @internal
-   */
-  locore!: Locore;
-  /**
-   * Free pages; set by hammerTime.
-   *
-   * @internal
-   */
-  pages!: VmPages;
-  /**
-   * The kernel's own tables; set by hammerTime.
-   *
-   * @internal
-   */
-  pmap!: Pmap;
+  /** What it runs on; set by `bootKernel`. */
+  platform!: Platform;
+  /** Processors that take part (`ncpus`). */
+  ncpus = 1;
   /** Bytes of RAM that the loader reported. */
   memoryBytes = 0;
-  /** Where the loader put the programs' files; the same order as `options.programs`. */
-  readonly modules: { readonly start: Hpa; readonly end: Hpa }[] = [];
-  /** Processors that run, by `gd_cpuid`. A processor adds itself. */
-  readonly cpus: KernelCpu[] = [];
-  /** Next free address of the kernel's own mappings (`kmem_alloc`). */
-  kvaNext: bigint = 0xffff_ff80_0000_1000n;
-  /** The running process, if any. Changed by exec and exit. */
-  curproc: Proc | undefined;
-  /** `p_pid` of the next process. */
-  nextPid = 1;
-  /** Index in `options.programs` of the next program to start. */
-  nextProgram = 0;
-  /** How the programs ended, in their order. */
-  readonly ends: ProcessEnd[] = [];
-  /** The last program has ended and the processors stand still. */
+  /** Clock interrupts of the first processor since the start (`ticks`). */
+  ticks = 0;
+  /** Seconds since 1970 at the start (`boottime`). */
+  boottime = 0;
+  /** `kern.hostname`. */
+  hostname = "exuvia";
+  /** Averages of runnable threads over 1, 5 and 15 minutes. */
+  readonly loadavg: [number, number, number] = [0, 0, 0];
+  /** By processor: clock ticks in user mode, in user mode of nice programs, in the kernel, in interrupts, idle (`kern.cp_time`). */
+  readonly cpTime: [number, number, number, number, number][] = [];
+  /** The machine stands still, as it was asked to. */
   halted = false;
 
-  /** Made by `bootKernel`. */
-  constructor(options: KernelOptions) {
+  /** Threads and processors. */
+  readonly lwkt: LwktState = new LwktState();
+  /** Who sleeps on what. */
+  readonly sleep: SleepState = new SleepState();
+  /** Timed calls. */
+  readonly callouts: CalloutState = new CalloutState();
+  /** The message buffer. */
+  readonly messages: MessageState = new MessageState();
+  /** The last events. */
+  readonly ktr: KtrState = new KtrState();
+  /** Counters (`vmmeter`, `vmstats`). */
+  readonly vmmeter: Vmmeter = new Vmmeter();
+  /** Page tables and reverse maps. */
+  readonly pmap: PmapState = new PmapState();
+  /** Physical pages. */
+  readonly vmPages: VmPageState = new VmPageState();
+  /** Swap space. */
+  readonly swap: SwapState = new SwapState();
+  /** Memory objects. */
+  readonly vmObject: VmObjectState = new VmObjectState();
+  /** The kernel's own virtual memory. */
+  readonly vmKern: VmKernState = new VmKernState();
+  /** Address maps. */
+  readonly vmMap: VmMapState = new VmMapState();
+  /** Pagers. */
+  readonly vmPager: VmPagerState = new VmPagerState();
+  /** Address spaces. */
+  readonly vmspace: VmspaceState = new VmspaceState();
+  /** Processes. */
+  readonly procs: ProcState = new ProcState();
+  /** The user scheduler. */
+  readonly usched: UschedState = new UschedState();
+  /** Threads that wait for words of memory. */
+  readonly umtx: UmtxState = new UmtxState();
+  /** Gates of TypeScript programs by their names. */
+  readonly userGateNumbers: Map<string, number> = new Map();
+  /** The page of signal trampolines. */
+  readonly sigtramp: SigtrampState = new SigtrampState();
+  /** Image activators that exec asks one after the other (kernel/proc/imgact.ts). */
+  readonly imageActivators: ImageActivator[] = [];
+  /** Files. */
+  readonly vfs: VfsState = new VfsState();
+
+  /** The disk, if there is one; swap uses the whole of it. */
+  disk: BlockDevice | undefined;
+  /** Where the loader put the archives: physical ranges, in the order of `options.archives`. */
+  readonly rootArchives: { readonly start: number; readonly end: number }[] = [];
+  /** Called in every clock interrupt on every processor; `user` says where it came from. */
+  readonly hardclockHooks: ((cx: Cx, user: boolean) => void)[] = [];
+  /** Historical bugs that are on. */
+  readonly #bugs: ReadonlySet<string>;
+
+  /**
+   * Made by `bootKernel`.
+   *
+   * @throws {RangeError} when a bug is named that is not in the table.
+   */
+  constructor(options: KernelOptions, bugs: readonly HistoricalBug[]) {
     this.options = options;
+    for (const name of options.bugs ?? []) {
+      if (!bugs.some((bug) => bug.name === name)) {
+        throw new RangeError(`There is no historical bug "${name}" (there are ${bugs.map((bug) => bug.name).join(", ")})`);
+      }
+    }
+    this.#bugs = new Set(options.bugs);
   }
 
-  /** Exit status for the host: that of the last program, 128 + vector-like 139 after a fault, 126 if it could not start. */
+  /** `kernel_map`. */
+  get kernelMap(): VmMap {
+    return this.vmKern.kernelMap;
+  }
+
+  /** `kernel_object`: the kernel's wired pages. */
+  get kernelObject(): VmObject {
+    return this.vmKern.kernelObject;
+  }
+
+  /** Whether a historical bug is on. */
+  bug(name: string): boolean {
+    return this.#bugs.has(name);
+  }
+
+  /** Exit status for the host: that of the last command, or of the shell on the console. */
   get exitStatus(): number {
-    const last = this.ends.at(-1);
-    switch (last?.kind) {
-      case "exit":
-        return last.status & 0xff;
-      case "fault":
-        return 139;
-      case "not started":
-        return 126;
-      default:
-        return 0;
-    }
+    return this.procs.exitStatus;
   }
 }

@@ -68,6 +68,8 @@ export interface BlockStore {
   readonly readOnly: boolean;
   /** Name that GET_ID gives, at most 20 characters. */
   readonly id: string;
+  /** Whether a request meets a bad place of the medium: then it is answered with an error, and nothing of it is carried out. */
+  fails?(request: "read" | "write", offset: number, bytes: number): boolean;
   /** Reads bytes. */
   read(offset: number, into: Uint8Array): void;
   /** Writes bytes. */
@@ -432,7 +434,7 @@ export class VirtioBlk implements MmioDevice {
     switch (outBytes < 0 ? -1 : header.getUint32(0, true)) {
       case REQUEST_IN: {
         const wanted = room - 1;
-        if (!this.#inside(start, wanted)) result = RESULT_ERROR;
+        if (!this.#inside(start, wanted) || this.#disk.fails?.("read", start, wanted)) result = RESULT_ERROR;
         else {
           const data = new Uint8Array(wanted);
           this.#disk.read(start, data);
@@ -443,7 +445,10 @@ export class VirtioBlk implements MmioDevice {
         break;
       }
       case REQUEST_OUT:
-        if (!this.#inside(start, outBytes) || this.#disk.readOnly) result = RESULT_ERROR;
+        if (
+          !this.#inside(start, outBytes) || this.#disk.readOnly ||
+          this.#disk.fails?.("write", start, outBytes)
+        ) result = RESULT_ERROR;
         else {
           this.#disk.write(start, this.#gather(readable, 16, outBytes));
           this.counters.bytesWritten += outBytes;

@@ -8,7 +8,7 @@
 import { explainWalk, type WalkExplanation } from "../../hw/explain_walk.ts";
 import type { GateCpu } from "../../hw/gates.ts";
 import { gpa, rootGpaToHpa } from "../../hw/address.ts";
-import type { Kernel } from "../kernel.ts";
+import type { Cx } from "../context.ts";
 import type { Trapframe } from "../platform/pc64/frame.ts";
 
 /** Names of the exceptions (SDM vol. 3A, "Exception and Interrupt Reference"), by vector. */
@@ -68,14 +68,16 @@ export interface FaultReport {
 }
 
 /** Makes the report of a fault. Looks, and changes nothing. */
-export function describeFault(k: Kernel, cpu: GateCpu, frame: Trapframe): FaultReport {
+export function describeFault(cx: Cx, frame: Trapframe): FaultReport {
+  const { cpu } = cx;
+  const proc = cx.k.lwkt.gds.length === 0 ? undefined : cx.proc;
   const vector = Number(frame.trapno);
   const report = {
     cpu: cpu.cpu.id,
     vector,
     name: NAMES[vector] ?? `exception ${vector}`,
-    process: k.curproc?.name ?? "kernel",
-    pid: k.curproc?.pid ?? 0,
+    process: proc?.pComm ?? "kernel",
+    pid: proc?.pPid ?? 0,
     rip: frame.rip,
     errorCode: frame.err,
     frame,

@@ -1,66 +1,195 @@
 /**
- * What happens when the processor enters the kernel: exceptions, interrupts, system calls (`trap.c`).
+ * What happens when the processor enters the kernel: exceptions, interrupts, system calls, and the way back (`trap.c`).
  *
- * Room: `kernel/trap/`; imports kern, the platform's frame and the report.
+ * Room: `kernel/trap/`; imports vm_fault, signals, the platform's frame and interrupts, and the report.
  *
  * @module
  */
 import { gva } from "../../hw/address.ts";
-import type { Exec, GateCpu } from "../../hw/gates.ts";
-import type { Kernel } from "../kernel.ts";
-import { ERRNO, type SyscallResult } from "../kern/errno.ts";
-import { SYS, sysent } from "../kern/init_sysent.ts";
-import { exit1 } from "../kern/kern_exec.ts";
-import { kprint } from "../platform/pc64/console.ts";
-import { decodeTrapframe, TF, TF_BYTES, type Trapframe } from "../platform/pc64/frame.ts";
-import { LAPIC_VA } from "../platform/pc64/vmparam.ts";
+import type { Exec } from "../../hw/gates.ts";
+import type { Cx } from "../context.ts";
+import { copyin } from "../kern/copy.ts";
+import { ERRNO } from "../kern/errno.ts";
+import { ktrace } from "../kern/ktr.ts";
+import { kassert, panic } from "../kern/panic.ts";
+import { kprintf, log } from "../kern/subr_prf.ts";
+import { type SyscallResult, SyscallWords } from "../kern/sysent.ts";
+import { RQF, RQF_AST_MASK, RQF_IDLECHECK_MASK } from "../lwkt/globaldata.ts";
+import { lwktYield, splz } from "../lwkt/thread.ts";
+import { TF, TF_BYTES } from "../platform/pc64/frame.ts";
+import { decodeTrapframe } from "../platform/pc64/frame.ts";
+import { interrupt } from "../platform/pc64/intr.ts";
+import type { Pc64 } from "../platform/pc64/pc64.ts";
+import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
+import { procUserret, sigPending, trapsignal } from "../proc/kern_sig.ts";
+import { type Lwp, LWP_MP_WEXIT, SSTOP } from "../proc/proc.ts";
+import * as signal from "../proc/signal.ts";
+import { acquireCurproc } from "../proc/usched_dfly.ts";
+import { VM_FAULT_BURST, VM_FAULT_DIRTY, VM_FAULT_NORMAL, vmFault } from "../vm/vm_fault.ts";
+import { vmMapLookupEntry } from "../vm/vm_map.ts";
+import {
+  KERN_FAILURE,
+  KERN_INVALID_ADDRESS,
+  KERN_SUCCESS,
+  VM_PROT_EXECUTE,
+  VM_PROT_READ,
+  VM_PROT_WRITE,
+  type VmProt,
+} from "../vm/vm_param.ts";
 import { describeFault, type FaultReport, renderReport } from "./report.ts";
 
 const RDI = 7;
 const CARRY = 1n;
 /** First vector that is not an exception. */
 const FIRST_INTERRUPT = 32;
-/** The local APIC's spurious vector, which takes no end of interrupt. */
-const SPURIOUS = 0xff;
-const LAPIC_EOI = 0xb0n;
-const NMI = 2;
+const NMI = 2, PAGE_FAULT = 14;
+/** Page-fault error code (SDM vol. 3A, "Page-Fault Exception"): write, instruction fetch. */
+const PGEX_W = 2n, PGEX_I = 16n;
 
-function* readFrame(cpu: GateCpu): Exec<{ readonly at: bigint; readonly frame: Trapframe }> {
-  const at = cpu.gpr(RDI);
-  return { at, frame: decodeTrapframe(yield* cpu.loadBytes(gva(at), TF_BYTES)) };
-}
+/** What an exception in user mode is to a program: signal and code, as DragonFly's trap() has it. */
+const SIGNALS: Readonly<Record<number, readonly [sig: number, code: number]>> = {
+  0: [signal.SIGFPE, signal.FPE_INTDIV],
+  1: [signal.SIGTRAP, signal.TRAP_TRACE],
+  3: [signal.SIGTRAP, signal.TRAP_BRKPT],
+  4: [signal.SIGFPE, signal.FPE_INTOVF],
+  5: [signal.SIGFPE, signal.FPE_FLTSUB],
+  6: [signal.SIGILL, signal.ILL_ILLOPC],
+  7: [signal.SIGILL, signal.ILL_ILLOPC],
+  9: [signal.SIGFPE, signal.FPE_FLTINV],
+  10: [signal.SIGBUS, signal.BUS_OBJERR],
+  11: [signal.SIGBUS, signal.BUS_ADRERR],
+  12: [signal.SIGBUS, signal.BUS_OBJERR],
+  13: [signal.SIGBUS, signal.BUS_OBJERR],
+  16: [signal.SIGFPE, signal.FPE_FLTINV],
+  17: [signal.SIGBUS, signal.BUS_ADRALN],
+  19: [signal.SIGFPE, signal.FPE_FLTINV],
+};
 
 /** Any vector but SYSCALL. RDI = the frame. */
-export function* trap(k: Kernel, cpu: GateCpu): Exec<void> {
-  const { frame } = yield* readFrame(cpu);
-  const vector = Number(frame.trapno);
-  if (vector >= FIRST_INTERRUPT) return yield* interrupt(cpu, vector);
-  if (vector === NMI) return yield* kprint(cpu, `cpu${cpu.cpu.id}: NMI\n`);
-  if ((frame.cs & 3n) === 3n) return yield* userFault(k, cpu, frame);
-
-  // The kernel's own fault. While it copies to or from the user that is the user's mistake, and the copy fails.
-  if (cpu.gates.abort(frame.r15)) return;
-  const report = describeFault(k, cpu, frame);
-  yield* kprint(cpu, renderReport(report));
-  cpu.panic(`${report.name} in the kernel at 0x${frame.rip.toString(16)}`);
+export function* trap(cx: Cx, pc64: Pc64): Exec<void> {
+  const { cpu } = cx;
+  const at = cpu.gpr(RDI);
+  const bytes = yield* cpu.loadBytes(gva(at), TF_BYTES);
+  const view = new DataView(bytes.buffer);
+  const vector = view.getUint32(TF.trapno, true);
+  const user = (view.getUint32(TF.cs, true) & 3) === 3;
+  if (vector >= FIRST_INTERRUPT) {
+    yield* interrupt(cx, pc64, vector, user);
+    if (user) {
+      cx.lwp!.lwpMdRegs = gva(at);
+      yield* userret(cx);
+    }
+    return;
+  }
+  if (vector === NMI) {
+    kprintf(cx, `cpu${cpu.cpu.id}: NMI\n`);
+    return;
+  }
+  if (user) {
+    const lwp = cx.lwp!;
+    lwp.lwpMdRegs = gva(at);
+    cpu.setInterrupts(true);
+    yield* userTrap(cx, lwp, bytes, vector);
+    yield* userret(cx);
+    return;
+  }
+  yield* kernelTrap(cx, bytes, vector);
 }
 
-function* interrupt(cpu: GateCpu, vector: number): Exec<void> {
-  if (vector !== SPURIOUS) yield* cpu.store32(gva(LAPIC_VA + LAPIC_EOI), 0);
+/** An exception in user mode: mended, or a signal. */
+function* userTrap(cx: Cx, lwp: Lwp, bytes: Uint8Array<ArrayBuffer>, vector: number): Exec<void> {
+  const view = new DataView(bytes.buffer);
+  cx.k.vmmeter.vTrap++;
+  let sig: number, code: number, addr: bigint;
+  if (vector === PAGE_FAULT) {
+    addr = view.getBigUint64(TF.addr, true);
+    const verdict = yield* trapPfault(cx, lwp, addr, view.getBigUint64(TF.err, true), true);
+    if (verdict === undefined) return;
+    [sig, code] = verdict;
+  } else {
+    addr = view.getBigUint64(TF.rip, true);
+    [sig, code] = SIGNALS[vector] ?? [signal.SIGILL, signal.ILL_ILLOPC];
+  }
+  ktrace(cx, "trapsignal", sig, vector);
+  const { handler } = lwp.lwpProc.pSigacts.psAction[sig]!;
+  if (handler === signal.SIG_DFL) yield* reportFault(cx, bytes);
+  yield* trapsignal(cx, sig, code, addr, vector);
 }
 
-/** A program did what it may not: says so, ends it, goes on with the next one. */
-function* userFault(k: Kernel, cpu: GateCpu, frame: Trapframe): Exec<void> {
-  const report = describeFault(k, cpu, frame);
-  const disassembly = yield* disassembleReport(k, report);
-  k.options.onFault?.(report);
-  yield* kprint(cpu, renderReport(report, disassembly));
-  yield* exit1(k, cpu, { kind: "fault", report });
+/**
+ * A page fault on a user address: undefined if vm_fault has mended it, else signal and code (`trap_pfault`). An access that the mapping
+ * allows and its object cannot serve is SIGBUS, as POSIX has it; DragonFly 3.6 has SIGBUS for every protection failure.
+ */
+function* trapPfault(
+  cx: Cx,
+  lwp: Lwp,
+  addr: bigint,
+  err: bigint,
+  usermode: boolean,
+): Exec<readonly [sig: number, code: number] | undefined> {
+  const vmspace = lwp.lwpVmspace;
+  if (addr >= VM_MAX_USER_ADDRESS || vmspace === undefined) return [signal.SIGSEGV, signal.SEGV_MAPERR];
+  const ftype: VmProt = err & PGEX_W ? VM_PROT_WRITE : err & PGEX_I ? VM_PROT_EXECUTE : VM_PROT_READ;
+  const va = gva(addr & ~0xfffn);
+  const flags = (usermode ? VM_FAULT_BURST : VM_FAULT_NORMAL) |
+    (ftype === VM_PROT_WRITE ? VM_FAULT_DIRTY : VM_FAULT_NORMAL);
+  const rv = yield* vmFault(cx, vmspace.vmMap, va, ftype, flags);
+  switch (rv) {
+    case KERN_SUCCESS:
+      return undefined;
+    case KERN_INVALID_ADDRESS:
+      return [signal.SIGSEGV, signal.SEGV_MAPERR];
+    case KERN_FAILURE:
+      return [signal.SIGBUS, signal.BUS_OBJERR];
+    default: {
+      const { entry, found } = vmMapLookupEntry(vmspace.vmMap, va);
+      const allowed = found && (entry.protection & ftype) === ftype;
+      return allowed ? [signal.SIGBUS, signal.BUS_ADRERR] : [signal.SIGSEGV, signal.SEGV_ACCERR];
+    }
+  }
+}
+
+/** An exception in the kernel: on a user address while it copies it is the user's; anything else is the end. */
+function* kernelTrap(cx: Cx, bytes: Uint8Array<ArrayBuffer>, vector: number): Exec<void> {
+  const { cpu } = cx;
+  const view = new DataView(bytes.buffer);
+  const started = cx.k.lwkt.gds[cpu.cpu.id] !== undefined;
+  const r15 = view.getBigUint64(TF.r15, true);
+  const addr = view.getBigUint64(TF.addr, true);
+  const lwp = started ? cx.lwp : undefined;
+  if (vector === PAGE_FAULT && lwp !== undefined && addr < VM_MAX_USER_ADDRESS) {
+    if (cx.td.tdSpinlocks === 0) {
+      // As it was where the fault came from: interrupts as there, and the copy may sleep.
+      cpu.setInterrupts((view.getUint32(TF.rflags, true) & 0x200) !== 0);
+      const verdict = yield* trapPfault(cx, lwp, addr, view.getBigUint64(TF.err, true), false);
+      cpu.setInterrupts(false);
+      if (verdict === undefined || cpu.gates.abort(r15)) return;
+    }
+  } else if (cpu.gates.abort(r15)) return;
+  const frame = decodeTrapframe(bytes);
+  const report = describeFault(cx, frame);
+  cx.k.options.onFault?.(report);
+  kprintf(cx, renderReport(report));
+  panic(cx, `${report.name} in the kernel at 0x${frame.rip.toString(16)}`);
+}
+
+/** Tells people of a fault that will end its program. */
+function* reportFault(cx: Cx, bytes: Uint8Array<ArrayBuffer>): Exec<void> {
+  const { options } = cx.k;
+  if (options.faultReports === false && options.onFault === undefined) return;
+  const report = describeFault(cx, decodeTrapframe(bytes));
+  options.onFault?.(report);
+  if (options.faultReports === false) return;
+  const disassembly = yield* disassembleReport(cx, report);
+  yield* cx.k.platform.cnWrite(
+    cx,
+    new TextEncoder().encode(renderReport(report, disassembly).replaceAll("\n", "\r\n")),
+  );
 }
 
 /** Lines of disassembly. The disassembler may have to be loaded first: the step ends, and the host runs on when it is there. */
-function* disassembleReport(k: Kernel, report: FaultReport): Exec<readonly string[] | undefined> {
-  const find = k.options.disassembler;
+function* disassembleReport(cx: Cx, report: FaultReport): Exec<readonly string[] | undefined> {
+  const find = cx.k.options.disassembler;
   if (find === undefined || report.code.length === 0) return undefined;
   let disassembler = find();
   if (disassembler === undefined) {
@@ -70,18 +199,100 @@ function* disassembleReport(k: Kernel, report: FaultReport): Exec<readonly strin
   return disassembler?.(report.code, report.rip);
 }
 
-/** A system call. RDI = the frame; its answer goes into the frame. */
-export function* syscall2(k: Kernel, cpu: GateCpu): Exec<void> {
-  const { at, frame } = yield* readFrame(cpu);
-  const number = Number(frame.rax & 0xffff_ffffn);
-  if (number === SYS.exit) {
-    const status = Number(BigInt.asIntN(32, frame.rdi));
-    return yield* exit1(k, cpu, { kind: "exit", status });
+/** Words of a frame in the order of the arguments of a system call: RDI RSI RDX R10 R8 R9. */
+const ARGUMENTS = [TF.rdi, TF.rsi, TF.rdx, TF.r10, TF.r8, TF.r9] as const;
+
+/** A system call. RDI = the frame; its answer goes into the frame (`syscall2`). */
+export function* syscall2(cx: Cx): Exec<void> {
+  const { cpu } = cx;
+  const at = cpu.gpr(RDI);
+  const lwp = cx.lwp!;
+  lwp.lwpMdRegs = gva(at);
+  cpu.setInterrupts(true);
+  const bytes = yield* cpu.loadBytes(gva(at), TF_BYTES);
+  const view = new DataView(bytes.buffer);
+  const number = view.getUint32(TF.rax, true);
+  cx.k.vmmeter.vSyscall++;
+  const sysent = lwp.lwpProc.pSysent!;
+  const row = sysent.svTable.get(number);
+  const words = ARGUMENTS.map((offset) => view.getBigUint64(offset, true));
+  ktrace(cx, "syscall", number, lwp.lwpProc.pPid);
+  let result: SyscallResult;
+  if (row === undefined) {
+    log(cx, `pid ${lwp.lwpProc.pPid} (${lwp.lwpProc.pComm}): system call ${number} of ${sysent.svName} does not exist\n`);
+    result = { error: ERRNO.ENOSYS };
   }
-  const call = sysent.get(number);
-  const result: SyscallResult = call === undefined ? { error: ERRNO.ENOSYS } : yield* call(k, cpu, frame);
-  const failed = "error" in result;
-  yield* cpu.store64(gva(at + BigInt(TF.rax)), failed ? BigInt(result.error) : result.value);
-  const rflags = failed ? frame.rflags | CARRY : frame.rflags & ~CARRY;
-  yield* cpu.store64(gva(at + BigInt(TF.rflags)), rflags);
+  else {
+    let missing = false;
+    if (row[2] > ARGUMENTS.length) {
+      const stack = yield* copyin(cx, view.getBigUint64(TF.rsp, true) + 8n, (row[2] - ARGUMENTS.length) * 8);
+      missing = stack === undefined;
+      const more = new DataView(stack?.buffer ?? new ArrayBuffer(0));
+      for (let i = 0; i < more.byteLength; i += 8) words.push(more.getBigUint64(i, true));
+    }
+    result = missing ? { error: ERRNO.EFAULT } : yield* row[3](cx, new SyscallWords(number, words));
+  }
+  const td = cx.td;
+  kassert(td.tdToks.length === 0, `system call ${number} kept the token "${td.tdToks.at(-1)?.tok.tDesc}"`);
+  kassert(td.tdCritcount === 0, `system call ${number} left a critical section open`);
+  yield* answer(cx, lwp, view, result);
+  yield* userret(cx);
+}
+
+/** Puts a system call's answer where the program looks for it. */
+function* answer(cx: Cx, lwp: Lwp, view: DataView, result: SyscallResult): Exec<void> {
+  const frame = lwp.lwpMdRegs!;
+  const put = (offset: number, value: bigint) => cx.cpu.store64(gva(frame + BigInt(offset)), BigInt.asUintN(64, value));
+  const rflags = view.getBigUint64(TF.rflags, true);
+  if ("value" in result) {
+    yield* put(TF.rax, result.value);
+    if (result.value2 !== undefined) yield* put(TF.rdx, result.value2);
+    yield* put(TF.rflags, rflags & ~CARRY);
+    return;
+  }
+  switch (result.error) {
+    case ERRNO.EJUSTRETURN:
+      return;
+    case ERRNO.ERESTART:
+      // tf_err is the length of the instruction.
+      yield* put(TF.rip, view.getBigUint64(TF.rip, true) - view.getBigUint64(TF.err, true));
+      return;
+    default: {
+      const { svErrno, svNegativeErrno } = lwp.lwpProc.pSysent!;
+      const error = BigInt(svErrno?.(result.error) ?? result.error);
+      yield* put(TF.rax, svNegativeErrno ? -error : error);
+      if (!svNegativeErrno) yield* put(TF.rflags, rflags | CARRY);
+    }
+  }
+}
+
+/**
+ * The way back to user mode: what others asked for meanwhile comes first (`userret`, and doreti's loop over the ASTs). Ends with
+ * interrupts off and nothing asked for.
+ */
+export function* userret(cx: Cx): Exec<void> {
+  const { platform } = cx.k;
+  for (;;) {
+    cx.cpu.setInterrupts(true);
+    if (cx.gd.gdReqflags & RQF_IDLECHECK_MASK) yield* splz(cx);
+    yield* platform.consoleDrain(cx);
+    yield* platform.flushIpis(cx);
+    if (cx.gd.gdReqflags & RQF.AST_LWKT_RESCHED) {
+      cx.gd.gdReqflags &= ~RQF.AST_LWKT_RESCHED;
+      yield* lwktYield(cx);
+    }
+    cx.gd.gdReqflags &= ~(RQF.AST_SIGNAL | RQF.AST_OWEUPC);
+    yield* procUserret(cx);
+    yield* acquireCurproc(cx);
+    cx.cpu.setInterrupts(false);
+    yield* platform.flushIpis(cx);
+    const gd = cx.gd;
+    if ((gd.gdReqflags & (RQF_AST_MASK | RQF_IDLECHECK_MASK)) === 0 && !lwpHasWork(cx.lwp!)) break;
+  }
+  kassert(cx.td.tdCritcount === 0, "userret: a critical section is open");
+}
+
+/** Whether signals, a stop or the end wait for a thread that is about to enter user mode. */
+function lwpHasWork(lp: Lwp): boolean {
+  return (lp.lwpMpflags & LWP_MP_WEXIT) !== 0 || lp.lwpProc.pStat === SSTOP || sigPending(lp);
 }

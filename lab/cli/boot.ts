@@ -1,5 +1,5 @@
 /**
- * `deno task boot`: starts the machine, the TypeScript kernel on it, and programs from user/ on that.
+ * `deno task boot`: starts the machine, the TypeScript kernel on it, and user/'s programs on that.
  *
  * Room: `lab/cli/`; the top of it.
  *
@@ -7,64 +7,81 @@
  */
 import { Machine } from "../../hw/machine.ts";
 import { bootKernel } from "../../kernel/boot.ts";
-import type { Disassembler, Kernel, Program } from "../../kernel/kernel.ts";
-import { describeOptions, didYouMean, flag, parseArguments, texts, UsageError } from "./args.ts";
+import { HISTORICAL_BUGS } from "../../kernel/bugs.ts";
+import type { Disassembler, Kernel } from "../../kernel/kernel.ts";
+import {
+  describeOptions,
+  didYouMean,
+  flag,
+  type OptionSpec,
+  parseArguments,
+  shellQuote,
+  texts,
+  UsageError,
+} from "./args.ts";
 import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
-import { readNamedFile } from "./read_file.ts";
+import { rootArchives } from "./root_archive.ts";
+
+const bug: OptionSpec<string> & { many: true } = {
+  value: "NAME",
+  help: 'bring a historical bug of DragonFly back; "list" shows them; may be given several times',
+  many: true,
+  parse: (name) => {
+    const names = HISTORICAL_BUGS.map((row) => row.name);
+    if (name !== "list" && !names.includes(name)) {
+      throw new UsageError(`no bug "${name}"; there are ${names.join(", ")}${didYouMean(name, names, "")}`);
+    }
+    return name;
+  },
+};
 
 const specs = {
-  exec: texts(
-    "PROGRAM",
-    "a program of user/ or an ELF64 file, with its arguments; may be given several times (default hello)",
-  ),
-  env: texts("NAME=VALUE", "an environment string for the programs"),
-  quiet: flag("no kernel messages"),
+  exec: texts("COMMAND", "run a shell command instead of a shell on the console; may be given several times"),
+  env: texts("NAME=VALUE", "an environment string for the first program"),
+  root: texts("DIR|ARCHIVE", "lay the files of a directory or a cpio archive over the root file system"),
+  quiet: flag("no kernel messages on the console"),
+  "no-fault-reports": flag("do not show a report of each fault that ends a program"),
+  bug,
   ...machineSpecs,
 } as const;
 
-const USER_BIN = new URL("../../user/bin/", import.meta.url);
-
 const USAGE = `usage: deno task boot [options] [-- ARGUMENTS]
 
-Boots the TypeScript kernel and runs programs in ring 3. Arguments behind "--" go to the last program.
-The exit status is that of the last program, 139 if it ended by a fault.
+Boots the TypeScript kernel: a shell on the console, or the commands given with --exec. Arguments behind "--" go to the
+last command. The exit status is that of the shell or of the last command; 1 after a panic.
 
 ${describeOptions(specs)}`;
 
-async function programNames(): Promise<string[]> {
-  const names: string[] = [];
-  for await (const entry of Deno.readDir(USER_BIN)) if (!entry.name.includes(".")) names.push(entry.name);
-  return names.sort();
-}
+/** End of file on a terminal. */
+const CTRL_D = 4;
 
-/** Finds a program: by its name in user/, or as a file where there is a slash in it. */
-async function findProgram(line: string, envp: readonly string[]): Promise<Program> {
-  const argv = line.split(/\s+/).filter((word) => word !== "");
-  const name = argv[0];
-  if (name === undefined) throw new UsageError("An empty program cannot be run");
-  const names = await programNames();
-  if (!name.includes("/") && !names.includes(name)) {
-    throw new UsageError(
-      `No program "${name}" in user/${didYouMean(name, names, "")} (there are ${names.join(", ")})`,
-    );
-  }
-  const path = name.includes("/") ? name : new URL(name, USER_BIN);
-  return { name, argv, envp, file: await readNamedFile("program", path) };
+/** The table of historical bugs. */
+function describeBugs(): string {
+  return HISTORICAL_BUGS.map(({ name, commit, date, sentence }) =>
+    `${name.padEnd(28)} ${commit === "" ? "-".padEnd(10) : commit} ${date.padEnd(8)}  ${sentence}`
+  ).join("\n");
 }
 
 async function main(args: readonly string[]): Promise<number> {
   const { options, positional, rest } = parseArguments(specs, args);
   if (answeredAtOnce(options, USAGE)) return 0;
+  if (options.bug?.includes("list")) {
+    console.log(describeBugs());
+    return 0;
+  }
   if (positional[0] !== undefined) {
-    throw new UsageError(`What is "${positional[0]}"? Programs are given as --exec ${positional[0]}`);
+    throw new UsageError(`What is "${positional[0]}"? Commands are given as --exec ${shellQuote([positional[0]])}`);
   }
   const envp = options.env ?? [];
   const bad = envp.find((text) => !/^[^=]+=/.test(text));
   if (bad !== undefined) throw new UsageError(`Option "--env": "${bad}" is not NAME=VALUE`);
-  const programs = await Promise.all((options.exec ?? ["hello"]).map((line) => findProgram(line, envp)));
-  const last = programs.pop()!;
-  programs.push({ ...last, argv: [...last.argv ?? [last.name], ...rest] });
+  const exec = [...options.exec ?? []];
+  if (rest.length > 0) {
+    if (exec.length === 0) throw new UsageError('Arguments behind "--" need a command: --exec COMMAND');
+    exec.push(`${exec.pop()} ${shellQuote(rest)}`);
+  }
+  const archives = await rootArchives(options.root ?? []);
 
   let machine: Machine | undefined;
   let kernel: Kernel | undefined;
@@ -78,11 +95,21 @@ async function main(args: readonly string[]): Promise<number> {
     task: "boot",
     args,
     values: options,
+    endOfInput: [CTRL_D],
     load: (tap) => {
       const output = (bytes: Uint8Array) => tap.take(bytes);
       return Promise.resolve(orUsageError(() => {
         machine = new Machine({ ...machineOptions(options), gates: true, serial: { output } });
-        kernel = bootKernel(machine, { programs, verbose: !options.quiet, disassembler: findDisassembler });
+        kernel = bootKernel(machine, {
+          archives,
+          exec,
+          envp,
+          verbose: !options.quiet,
+          faultReports: !options["no-fault-reports"],
+          bugs: options.bug ?? [],
+          disassembler: findDisassembler,
+          reproduce: `deno task boot ${shellQuote(args)} --seed ${machine.seed}`,
+        });
         return machine;
       }));
     },

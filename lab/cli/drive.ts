@@ -30,6 +30,8 @@ export type DriveEnd = MachineStop | { readonly reason: "quit" };
 export interface DriveOptions {
   readonly until?: Until | undefined;
   readonly steps?: number | undefined;
+  /** What the guest gets when input has ended: a terminal's end of file (Ctrl-D). Default: nothing. */
+  readonly endOfInput?: readonly number[];
   /** Called when the machine was interrupted from inside; the run goes on after it. */
   readonly onInterrupted?: () => Promise<void>;
 }
@@ -44,11 +46,16 @@ export async function drive(
   const { until, steps } = options;
   const limit = steps ?? Infinity;
   const lastTick = until?.kind === "tick" ? until.tick : Infinity;
+  let endOfInput = options.endOfInput;
   const piece = until?.kind === "text" ? PIECE_WATCHED : PIECE[machine.engine];
   for (;;) {
     if (terminal.quit) return { reason: "quit" };
     const input = terminal.take();
     if (input.length > 0) machine.serialInput(input);
+    if (terminal.ended && endOfInput !== undefined && terminal.pending === 0) {
+      machine.serialInput(endOfInput);
+      endOfInput = undefined;
+    }
     const before = { tick: machine.now, instructions: machine.instructions };
     if (before.instructions >= limit && !machine.isFinal) return { reason: "steps" };
     const stop = machine.run({

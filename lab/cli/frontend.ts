@@ -25,6 +25,8 @@ export interface FrontEnd {
   /** Exit status after an end that is not the guest's exit; default by the kind of end. */
   readonly status?: (end: DriveEnd) => number | undefined;
   /** See {@link drive}. */
+  readonly endOfInput?: readonly number[];
+  /** See {@link drive}. */
   readonly onInterrupted?: () => Promise<void>;
 }
 
@@ -85,6 +87,7 @@ export async function runFrontEnd(front: FrontEnd): Promise<number> {
     end = await drive(machine, terminal, tap, {
       until: values.until,
       steps: values.steps,
+      ...(front.endOfInput === undefined ? {} : { endOfInput: front.endOfInput }),
       ...(front.onInterrupted === undefined ? {} : { onInterrupted: front.onInterrupted }),
     });
   } finally {

@@ -39,6 +39,10 @@ export const FLAGS: readonly string[] = [
   "-fno-optimize-sibling-calls",
   "-mno-red-zone",
   "-fcf-protection=none",
+  "-ffunction-sections",
+  "-fdata-sections",
+  "-nostdinc",
+  "-Iinclude",
   "-Wall",
   "-Wextra",
   "-Werror",
@@ -46,22 +50,49 @@ export const FLAGS: readonly string[] = [
   "-Wl,-z,noexecstack",
   "-Wl,-z,separate-code",
   "-Wl,--build-id=none",
+  "-Wl,--gc-sections",
   "-Wl,-s",
 ];
 
-/** Names of the programs, sorted. */
+/** What of them the compiler alone understands. */
+const COMPILE_FLAGS = FLAGS.filter((flag) =>
+  !flag.startsWith("-Wl,") && flag !== "-static" && flag !== "-no-pie"
+);
+
+/** Files below a folder of user/, relative to user/, sorted. */
+async function filesBelow(folder: string): Promise<string[]> {
+  const paths: string[] = [];
+  for await (const entry of Deno.readDir(new URL(`${folder}/`, USER))) {
+    if (entry.isDirectory) paths.push(...await filesBelow(`${folder}/${entry.name}`));
+    else paths.push(`${folder}/${entry.name}`);
+  }
+  return paths.sort();
+}
+
+/** Names of the programs, sorted: `programs/NAME.c`, or a folder `programs/NAME/` of C files. */
 export async function programNames(): Promise<string[]> {
   const names: string[] = [];
   for await (const entry of Deno.readDir(new URL("programs/", USER))) {
-    if (entry.name.endsWith(".c")) names.push(entry.name.slice(0, -2));
+    if (entry.isDirectory) names.push(entry.name);
+    else if (entry.name.endsWith(".c")) names.push(entry.name.slice(0, -2));
   }
   return names.sort();
 }
 
 async function librarySources(): Promise<string[]> {
-  const names: string[] = [];
-  for await (const entry of Deno.readDir(new URL("lib/", USER))) names.push(`lib/${entry.name}`);
-  return names.sort();
+  return [...await filesBelow("include"), ...await filesBelow("lib")];
+}
+
+/** The files of one program, relative to user/. */
+async function programSources(name: string): Promise<string[]> {
+  try {
+    return await filesBelow(`programs/${name}`);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound) && !(error instanceof Deno.errors.NotADirectory)) {
+      throw error;
+    }
+    return [`programs/${name}.c`];
+  }
 }
 
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
@@ -72,7 +103,7 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 /** Hash of everything that a program is made from. */
 export async function sourceHash(name: string): Promise<string> {
   const parts: string[] = [FLAGS.join("\n")];
-  for (const path of [...await librarySources(), `programs/${name}.c`]) {
+  for (const path of [...await librarySources(), ...await programSources(name)]) {
     parts.push(path, await Deno.readTextFile(new URL(path, USER)));
   }
   return await sha256(new TextEncoder().encode(parts.join("\0")));
@@ -101,15 +132,40 @@ export async function findCompiler(): Promise<{ command: string; version: string
   return undefined;
 }
 
-/** Compiles one program; the file's path is relative to user/ in what the compiler sees, so that the bytes do not depend on the place. */
-export async function compile(command: string, name: string, output: string): Promise<void> {
-  const sources = (await librarySources()).filter((path) => path.endsWith(".c"));
+async function runCompiler(command: string, what: string, args: readonly string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(command, {
-    args: [...FLAGS, "-Ilib", "-o", output, ...sources, `programs/${name}.c`],
+    args: [...args],
     cwd: USER,
     env: { LC_ALL: "C" },
-  }).output();
-  if (!success) throw new Error(`Cannot build ${name}:\n${new TextDecoder().decode(stderr)}`);
+  })
+    .output();
+  if (!success) throw new Error(`Cannot build ${what}:\n${new TextDecoder().decode(stderr)}`);
+}
+
+/** Compiles the library into a folder; returns its object files. */
+export async function compileLibrary(command: string, folder: string): Promise<string[]> {
+  const sources = (await librarySources()).filter((path) => path.endsWith(".c"));
+  const objects: string[] = [];
+  for (const source of sources) {
+    const object = `${folder}/${source.replaceAll("/", "_").replace(/\.c$/, ".o")}`;
+    await runCompiler(command, source, [...COMPILE_FLAGS, "-c", "-o", object, source]);
+    objects.push(object);
+  }
+  return objects;
+}
+
+/**
+ * Compiles one program with the library's object files; paths are relative to user/ in what the compiler sees, so that
+ * the bytes do not depend on the place.
+ */
+export async function compile(
+  command: string,
+  objects: readonly string[],
+  name: string,
+  output: string,
+): Promise<void> {
+  const sources = (await programSources(name)).filter((path) => path.endsWith(".c"));
+  await runCompiler(command, name, [...FLAGS, "-o", output, ...objects, ...sources]);
 }
 
 async function check(): Promise<string[]> {
@@ -128,10 +184,22 @@ async function build(): Promise<void> {
     throw new Error("Cannot build the programs of user/: no gcc and no clang is installed");
   }
   const programs: Record<string, BuiltProgram> = {};
-  for (const name of await programNames()) {
-    await compile(compiler.command, name, `bin/${name}`);
-    programs[name] = { sources: await sourceHash(name), file: await fileHash(name) };
-    console.log(`user/bin/${name}`);
+  const names = await programNames();
+  const folder = await Deno.makeTempDir();
+  try {
+    const objects = await compileLibrary(compiler.command, folder);
+    for (const name of names) {
+      await compile(compiler.command, objects, name, `bin/${name}`);
+      programs[name] = { sources: await sourceHash(name), file: await fileHash(name) };
+      console.log(`user/bin/${name}`);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+  for await (const entry of Deno.readDir(new URL("bin/", USER))) {
+    if (!names.includes(entry.name) && entry.name !== "manifest.json") {
+      await Deno.remove(new URL(`bin/${entry.name}`, USER));
+    }
   }
   const manifest: Manifest = { compiler: compiler.version, programs };
   await Deno.writeTextFile(new URL("bin/manifest.json", USER), JSON.stringify(manifest, null, 2) + "\n");

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import {
   compile,
+  compileLibrary,
   fileHash,
   findCompiler,
   programNames,
@@ -30,15 +31,17 @@ Deno.test({
   name: "the compiler that built user/ makes the same bytes again",
   ignore: compiler === undefined || compiler.version !== recorded || !granted("write"),
   fn: async () => {
-    const output = await Deno.makeTempFile();
+    const folder = await Deno.makeTempDir();
+    const output = `${folder}/program`;
     try {
+      const objects = await compileLibrary(compiler!.command, folder);
       for (const name of ["hello", "sse"]) {
-        await compile(compiler!.command, name, output);
+        await compile(compiler!.command, objects, name, output);
         const built = await Deno.readFile(new URL(`../../user/bin/${name}`, import.meta.url));
         assertEquals(await Deno.readFile(output), built, name);
       }
     } finally {
-      await Deno.remove(output);
+      await Deno.remove(folder, { recursive: true });
     }
   },
 });

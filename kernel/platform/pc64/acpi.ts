@@ -20,6 +20,7 @@ const RSDP_RSDT = 16;
 const TABLE_LENGTH = 4;
 const TABLE_HEADER_BYTES = 36;
 const FADT_PM1A_CONTROL = 64;
+const FADT_PM_TIMER = 76;
 /** PM1 control: sleep enable, and where the sleep type stands. */
 const SLP_EN = 1 << 13;
 const SLP_TYP_SHIFT = 10;
@@ -38,6 +39,14 @@ export function* acpiPowerOff(cpu: GateCpu): Exec<void> {
   if (fadt === undefined) return;
   const port = yield* cpu.load32(gva(at(fadt) + BigInt(FADT_PM1A_CONTROL)));
   yield* cpu.outw(port, SLP_EN | (SLP_TYP_S5 << SLP_TYP_SHIFT));
+}
+
+/** I/O port of the power-management timer, if there is one. */
+export function* findPmTimer(cpu: GateCpu): Exec<number | undefined> {
+  const fadt = yield* findFadt(cpu);
+  if (fadt === undefined) return undefined;
+  const port = yield* cpu.load32(gva(at(fadt) + BigInt(FADT_PM_TIMER)));
+  return port === 0 ? undefined : port;
 }
 
 function* findFadt(cpu: GateCpu): Exec<number | undefined> {

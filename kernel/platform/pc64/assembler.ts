@@ -214,6 +214,25 @@ export class Assembler {
   load(to: RegisterName, base: RegisterName, disp: number): this {
     return this.db(0x48 | (high(to) << 2) | high(base), 0x8b, 0x80 | (low(to) << 3) | low(base)).dd(disp);
   }
+  /** `mov [r64 + disp32], r64`; the base is not rsp or r12. */
+  store(base: RegisterName, disp: number, from: RegisterName): this {
+    return this.db(0x48 | (high(from) << 2) | high(base), 0x89, 0x80 | (low(from) << 3) | low(base)).dd(disp);
+  }
+  /** `test byte [r64 + disp32], mask`; the base is one of the first eight, not rsp. */
+  testByte(base: RegisterName, disp: number, mask: number): this {
+    return this.db(0xf6, 0x80 | low(base)).dd(disp).db(mask);
+  }
+  /** `fxsave64 [r64 + disp32]`; the base is one of the first eight, not rsp. */
+  fxsave(base: RegisterName, disp: number): this {
+    return this.db(0x48, 0x0f, 0xae, 0x80 | low(base)).dd(disp);
+  }
+  /** `fxrstor64 [r64 + disp32]`. */
+  fxrstor(base: RegisterName, disp: number): this {
+    return this.db(0x48, 0x0f, 0xae, 0x88 | low(base)).dd(disp);
+  }
+  ret(): this {
+    return this.db(0xc3);
+  }
   /** `mov rax, cr2`. */
   movFromCr2(): this {
     return this.db(0x0f, 0x20, 0xd0);

@@ -8,9 +8,13 @@
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 
 /** First port of COM1. */
-const COM1 = 0x3f8;
+export const COM1 = 0x3f8;
 /** Line status: transmitter holding register empty. */
 const LSR_THRE = 0x20;
+/** Line status: a byte has come. */
+export const LSR_DATA_READY = 0x01;
+/** Bytes that the transmitter's FIFO takes when it is empty. */
+const FIFO_BYTES = 16;
 /** Polls for a free transmitter before a byte is sent anyway: a kernel loop has a bound. */
 const POLLS_MAX = 1000;
 
@@ -20,17 +24,14 @@ export function* cninit(cpu: GateCpu): Exec<void> {
   for (const [register, value] of settings) yield* cpu.outb(COM1 + register, value);
 }
 
-/** Sends one byte. */
-export function* cnputc(cpu: GateCpu, byte: number): Exec<void> {
-  for (let i = 0; i < POLLS_MAX; i++) {
-    if ((yield* cpu.inb(COM1 + 5)) & LSR_THRE) break;
-  }
-  yield* cpu.outb(COM1, byte);
-}
-
 /** Sends bytes as they are. */
 export function* cnwrite(cpu: GateCpu, bytes: Uint8Array): Exec<void> {
-  for (const byte of bytes) yield* cnputc(cpu, byte);
+  for (let done = 0; done < bytes.length; done += FIFO_BYTES) {
+    for (let i = 0; i < POLLS_MAX; i++) {
+      if ((yield* cpu.inb(COM1 + 5)) & LSR_THRE) break;
+    }
+    for (const byte of bytes.subarray(done, done + FIFO_BYTES)) yield* cpu.outb(COM1, byte);
+  }
 }
 
 const encoder = new TextEncoder();

@@ -5,7 +5,7 @@
  *
  *     tf_rdi … tf_r15   by the stub           tf_xflags  1 = the stub swapped GS
  *     tf_trapno         by the vector         tf_addr    CR2
- *     tf_flags          by the vector: 0; a fresh program's frame has TF_FLAG_FRESH
+ *     tf_flags          by the vector: 0
  *     tf_err            by the processor, or 0
  *     tf_rip … tf_ss    by the processor
  *
@@ -70,8 +70,6 @@ export type TrapField = keyof typeof TF;
 /** A trap frame read out of memory. */
 export type Trapframe = { -readonly [field in TrapField]: bigint };
 
-/** `tf_flags`: the frame starts a program; doreti gives it clean x87 and SSE registers. */
-export const TF_FLAG_FRESH = 1;
 /** `tf_trapno` of a system call (`T_FAST_SYSCALL`). */
 export const T_FAST_SYSCALL = 0x100;
 

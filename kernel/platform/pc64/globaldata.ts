@@ -27,6 +27,8 @@ export const GD = {
   scratchRsp: 0x60,
   /** u64: `gd_cpuid`. */
   cpuid: 0x68,
+  /** u64: linear address of the TSS. */
+  tss: 0x70,
 } as const;
 
 /** Bytes of globaldata; one page, the rest is free. */

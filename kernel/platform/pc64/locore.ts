@@ -11,16 +11,18 @@
  *       -> long mode on boot tables (1 GiB at 0, in the direct map and at KERNBASE)
  *       -> GATE hammer_time: builds page tables and the boot processor's GDT, IDT, TSS; RDI at its globaldata
  *       -> cpu_init: loads them
- *       -> GATE mi_startup: starts the other processors and the first program
- *       -> doreti: into ring 3
+ *       -> GATE mi_startup: starts the other processors, the kernel's threads and process 1, and is idle from then on
  *     any vector, SYSCALL
  *       -> frame on the kernel stack -> GATE trap or syscall2 -> doreti
+ *     a thread's first switch
+ *       -> fork_trampoline -> GATE lwkt_trampoline: the thread's function, or back for an lwp -> doreti
  *
  * @module
  */
 import { Assembler } from "./assembler.ts";
 import { GD } from "./globaldata.ts";
-import { T_FAST_SYSCALL, TF, TF_FLAG_FRESH, TF_REGISTERS, TF_SAVED_BYTES } from "./frame.ts";
+import { T_FAST_SYSCALL, TF, TF_REGISTERS, TF_SAVED_BYTES } from "./frame.ts";
+import { PCB, PCB_USER } from "./pcb.ts";
 import { DMPML4I, KERNBASE, KERNLOAD, KPML4I, MPTRAMPOLINE, SELECTOR } from "./vmparam.ts";
 
 /** Gate numbers that the code enters. */
@@ -35,6 +37,8 @@ export interface LocoreGates {
   readonly trap: number;
   /** A system call. */
   readonly syscall2: number;
+  /** First TypeScript of a new thread; comes back for an lwp, whose frame is then on the stack. */
+  readonly lwktTrampoline: number;
 }
 
 /** The image and what TypeScript must know of it. */
@@ -51,6 +55,14 @@ export interface Locore {
   readonly fastSyscall: bigint;
   /** Linear address of `doreti`. */
   readonly doreti: bigint;
+  /** Linear address of `cpu_heavy_switch`: RDI = pcb of the old thread, RSI = of the new one. */
+  readonly cpuHeavySwitch: bigint;
+  /** Where a new thread begins. */
+  readonly forkTrampoline: bigint;
+  /** `fxsave64` and `fxrstor64` of the FPU image in the pcb at RDI, and its segment bases into their registers. */
+  readonly fpuSave: bigint;
+  readonly fpuLoad: bigint;
+  readonly basesLoad: bigint;
   /** The start-up page's bytes, to be copied to MPTRAMPOLINE. */
   readonly trampoline: Uint8Array<ArrayBuffer>;
   /** Linear address of the word that tells a starting processor where its globaldata is. */
@@ -65,6 +77,7 @@ const MSR_EFER = 0xc000_0080;
 const MSR_STAR = 0xc000_0081;
 const MSR_LSTAR = 0xc000_0082;
 const MSR_SFMASK = 0xc000_0084;
+const MSR_FSBASE = 0xc000_0100;
 const MSR_GSBASE = 0xc000_0101;
 const MSR_KGSBASE = 0xc000_0102;
 
@@ -96,6 +109,7 @@ export function buildLocore(gates: LocoreGates): Locore {
   vectors(a, gates);
   syscallEntry(a, gates);
   returnToUser(a);
+  threads(a, gates);
   a.align(16);
   const trampolineStart = a.here;
   trampoline16(a);
@@ -111,6 +125,11 @@ export function buildLocore(gates: LocoreGates): Locore {
     vectors: Array.from({ length: 256 }, (_, n) => a.virtual(`vector${n}`)),
     fastSyscall: a.virtual("fast_syscall"),
     doreti: a.virtual("doreti"),
+    cpuHeavySwitch: a.virtual("cpu_heavy_switch"),
+    forkTrampoline: a.virtual("fork_trampoline"),
+    fpuSave: a.virtual("fpu_save"),
+    fpuLoad: a.virtual("fpu_load"),
+    basesLoad: a.virtual("bases_load"),
     trampoline: flat.slice(trampolineStart, trampolineEnd),
     apGlobaldata: a.virtual("ap_globaldata"),
     kernelPml4: a.virtual("kernel_pml4"),
@@ -155,14 +174,13 @@ function entry64(a: Assembler, gates: LocoreGates): void {
   a.movAddress("rsp", "boot_stack_top");
   a.gate(gates.hammerTime).move("rdi", "rax");
   cpuInit(a, "bsp");
-  a.gate(gates.miStartup).jump("doreti");
+  a.gate(gates.miStartup); // becomes the processor's idle thread
 
   a.label("ap_high");
   a.movAddress("rax", "kernel_pml4").load("rax", "rax", 0).movToControl(3);
   a.movAddress("rax", "ap_globaldata").load("rdi", "rax", 0);
   cpuInit(a, "ap");
-  a.gate(gates.apInit);
-  a.label("idle").sti().hlt().jump("idle");
+  a.gate(gates.apInit); // becomes the processor's idle thread
 }
 
 /** Loads what globaldata at RDI says: CR4, GDT, IDT, TSS, GS base, SYSCALL registers, stack. */
@@ -227,13 +245,30 @@ function syscallEntry(a: Assembler, gates: LocoreGates): void {
 /** Leaves by the frame at RSP. IRETQ and not SYSRET: a frame may hold any RIP, and SYSRET to a non-canonical one faults in ring 0. */
 function returnToUser(a: Assembler): void {
   a.align(16).label("doreti");
-  a.cli().testStack(TF.flags, TF_FLAG_FRESH).jumpIf("z", "doreti_fpu");
-  a.movAddress("rax", "clean_fpu").db(0x48, 0x0f, 0xae, 0x08); // fxrstor64 [rax]
-  a.label("doreti_fpu").loadStack("rbx", TF.xflags).db(0x85, 0xdb).jumpIf("z", "doreti_kernel"); // test ebx, ebx
+  a.cli().loadStack("rbx", TF.xflags).db(0x85, 0xdb).jumpIf("z", "doreti_kernel"); // test ebx, ebx
   a.swapgs();
   a.label("doreti_kernel");
   for (const name of TF_REGISTERS) a.loadStack(name, TF[name]);
   a.adjustStack(TF.rip).iretq();
+}
+
+/** Threads: the switch, and where a new one begins. */
+function threads(a: Assembler, gates: LocoreGates): void {
+  a.align(16).label("cpu_heavy_switch");
+  a.store("rdi", PCB.rsp, "rsp").store("rdi", PCB.r15, "r15");
+  a.testByte("rdi", PCB.flags, PCB_USER).jumpIf("z", "switch_load").fxsave("rdi", PCB.fpu);
+  a.label("switch_load").move("rdi", "rsi");
+  a.load("rax", "rdi", PCB.kernelStack).storeGs(GD.kernelStack, "rax");
+  a.loadGs("rcx", GD.tss).store("rcx", TSS_RSP0, "rax");
+  a.load("rsp", "rdi", PCB.rsp).load("r15", "rdi", PCB.r15);
+  a.testByte("rdi", PCB.flags, PCB_USER).jumpIf("z", "switch_done").fxrstor("rdi", PCB.fpu);
+  a.label("bases_load");
+  a.writeMsrFrom(MSR_FSBASE, PCB.fsBase).writeMsrFrom(MSR_KGSBASE, PCB.gsBase);
+  a.label("switch_done").ret();
+
+  a.align(16).label("fork_trampoline").gate(gates.lwktTrampoline).jump("doreti");
+  a.align(16).label("fpu_save").fxsave("rdi", PCB.fpu).ret();
+  a.label("fpu_load").fxrstor("rdi", PCB.fpu).ret();
 }
 
 /** Where a start-up IPI begins, in 16-bit real mode at MPTRAMPOLINE. */
@@ -256,9 +291,8 @@ function trampoline16(a: Assembler): void {
 /** Descriptors of the boot GDT: null, 64-bit code, data, 32-bit code. */
 const BOOT_GDT = [0n, 0x00af_9b00_0000_ffffn, 0x00cf_9300_0000_ffffn, 0x00cf_9b00_0000_ffffn] as const;
 
-/** x87 control word and MXCSR of a fresh program: all exceptions masked, 64-bit precision. */
-const FCW_INITIAL = 0x37f;
-const MXCSR_INITIAL = 0x1f80;
+/** Offset of RSP0 in the TSS. */
+const TSS_RSP0 = 4;
 /** Bytes of the stack that the boot processor has until it is on its own tables. */
 const BOOT_STACK_BYTES = 4096;
 
@@ -277,7 +311,6 @@ function data(a: Assembler): void {
   a.label("boot_pd");
   for (let i = 0; i < 512; i++) a.dq((BigInt(i) << 21n) | PTE_PAGE_2M);
   a.space(BOOT_STACK_BYTES).label("boot_stack_top");
-  a.align(16, 0).label("clean_fpu").dw(FCW_INITIAL).space(22).dd(MXCSR_INITIAL).space(512 - 28);
   a.label("boot_gdt");
   for (const descriptor of BOOT_GDT) a.dq(descriptor);
   a.label("boot_gdtr").dw(BOOT_GDT.length * 8 - 1).address("boot_gdt", "physical32");

@@ -1,61 +1,70 @@
 /**
- * Starting the other processors (`mp_machdep.c`): INIT and start-up IPIs through the local APIC, then each parks in HLT.
+ * Starting the other processors (`mp_machdep.c`): INIT and start-up IPIs through the local APIC; each becomes its idle thread.
  *
- * Room: `kernel/platform/pc64/`; imports machdep.ts. SDM vol. 3A, "Multiple-Processor (MP) Initialization".
+ * Room: `kernel/platform/pc64/`; imports machdep.ts and lwkt. SDM vol. 3A, "Multiple-Processor (MP) Initialization".
  *
  * @module
  */
-import { type Gva, gva } from "../../../hw/address.ts";
-import type { Exec, GateCpu } from "../../../hw/gates.ts";
-import type { Kernel, KernelCpu } from "../../kernel.ts";
-import { kprint } from "./console.ts";
-import { GD } from "./globaldata.ts";
+import { gva } from "../../../hw/address.ts";
+import type { Exec } from "../../../hw/gates.ts";
+import type { Cx } from "../../context.ts";
+import { kprintf } from "../../kern/subr_prf.ts";
+import { Globaldata } from "../../lwkt/globaldata.ts";
+import { TDF, TDPRI, Thread } from "../../lwkt/thread.ts";
+import { ICR_INIT, ICR_STARTUP, lapicInit, lapicIpi } from "./lapic.ts";
 import { cpuSetup } from "./machdep.ts";
-import { LAPIC_VA, MPTRAMPOLINE, physToDmap } from "./vmparam.ts";
+import type { Pc64 } from "./pc64.ts";
+import { MPTRAMPOLINE, physToDmap } from "./vmparam.ts";
 
-/** Local APIC registers, byte offsets. */
-const LAPIC = { ID: 0x20, SVR: 0xf0, ICR_LOW: 0x300, ICR_HIGH: 0x310 } as const;
-/** Spurious-interrupt vector register: software enable, vector FFH. */
-const SVR_ENABLE = 0x1ff;
-/** INIT, level assert; start-up with the vector = page number. */
-const ICR_INIT = 0x4500;
-const ICR_STARTUP = 0x4600;
 /** Steps to wait for a processor that was started; each is an instruction here and many there. */
 const WAIT_STEPS_MAX = 200_000;
 /** Local APIC ids of this machine count up from 0 without holes. */
-const APIC_IDS_MAX = 16;
+const CPUS_MAX = 16;
 
-function lapic(register: number): Gva {
-  return gva(LAPIC_VA + BigInt(register));
-}
-
-/** Enables the boot processor's local APIC and starts every processor that answers. */
-export function* cpuMpAnnounce(k: Kernel, cpu: GateCpu, count: number): Exec<void> {
-  yield* cpu.store32(lapic(LAPIC.SVR), SVR_ENABLE);
+/** Starts every processor that answers. */
+export function* cpuMpAnnounce(cx: Cx, pc64: Pc64, count: number): Exec<void> {
+  const { k, cpu } = cx;
   if (count <= 1) return;
-  yield* cpu.storeBytes(physToDmap(MPTRAMPOLINE), k.locore.trampoline);
-  for (let id = 1; id < Math.min(count, APIC_IDS_MAX); id++) {
-    const ap = yield* cpuSetup(k, cpu, id);
-    yield* cpu.store64(gva(k.locore.apGlobaldata), ap.globaldata);
-    yield* sendIpi(cpu, id, ICR_INIT);
-    yield* sendIpi(cpu, id, ICR_STARTUP | (MPTRAMPOLINE >>> 12));
-    for (let i = 0; i < WAIT_STEPS_MAX && k.cpus[id] === undefined; i++) yield;
-    if (k.cpus[id] === undefined) yield* kprint(cpu, `cpu${id}: does not start\n`);
+  yield* cpu.storeBytes(physToDmap(MPTRAMPOLINE), pc64.locore.trampoline);
+  for (let id = 1; id < Math.min(count, CPUS_MAX); id++) {
+    const tables = yield* cpuSetup(k, pc64, cpu, id);
+    yield* cpu.store64(gva(pc64.locore.apGlobaldata), tables.globaldata);
+    yield* lapicIpi(cpu, id, ICR_INIT);
+    yield* lapicIpi(cpu, id, ICR_STARTUP | (MPTRAMPOLINE >>> 12));
+    for (let i = 0; i < WAIT_STEPS_MAX && k.lwkt.gds[id] === undefined; i++) yield;
+    if (k.lwkt.gds[id] === undefined) {
+      kprintf(cx, `cpu${id}: does not start\n`);
+      break;
+    }
   }
-  if (k.options.verbose !== false) yield* kprint(cpu, `smp: ${k.cpus.length} processors\n`);
+  k.ncpus = k.lwkt.gds.length;
 }
 
-function* sendIpi(cpu: GateCpu, apicId: number, command: number): Exec<void> {
-  yield* cpu.store32(lapic(LAPIC.ICR_HIGH), apicId << 24);
-  yield* cpu.store32(lapic(LAPIC.ICR_LOW), command);
+/** Makes the running continuation a processor's idle thread; from then on there is a `mycpu`. */
+export function becomeIdleThread(cx: Cx, pc64: Pc64, id: number): Globaldata {
+  const { k } = cx;
+  const { globaldata, kstack, stackTop } = pc64.tables[id]!;
+  const idle = new Thread({
+    name: `idle_${id}`,
+    pri: TDPRI.IDLE_THREAD,
+    pcb: stackTop,
+    kstack,
+    fn: undefined,
+  });
+  const gd = new Globaldata(id, globaldata, idle);
+  idle.tdGd = gd;
+  idle.tdFlags |= TDF.KERNTHREAD | TDF.RUNNING;
+  k.lwkt.allThreads.add(idle);
+  k.lwkt.gds[id] = gd;
+  k.lwkt.smpActiveMask |= gd.gdCpumask;
+  return gd;
 }
 
-/** First TypeScript on another processor: it says that it is there. */
-export function* apInit(k: Kernel, cpu: GateCpu): Exec<void> {
-  const globaldata = gva(yield* cpu.load64(gva(k.locore.apGlobaldata)));
-  yield* cpu.store32(lapic(LAPIC.SVR), SVR_ENABLE);
-  const id = Number(yield* cpu.load64(gva(globaldata + BigInt(GD.cpuid))));
-  const stackTop = gva(yield* cpu.load64(gva(globaldata + BigInt(GD.kernelStack))));
-  const me: KernelCpu = { id, globaldata, stackTop };
-  k.cpus[id] = me;
+/** First TypeScript on another processor. */
+export function* apInit(cx: Cx, pc64: Pc64): Exec<void> {
+  yield* lapicInit(cx.cpu);
+  const id = cx.cpu.cpu.id;
+  // The pcb must say what a switch back to this thread needs.
+  yield* pc64.initIdlePcb(cx, id);
+  becomeIdleThread(cx, pc64, id);
 }

@@ -35,6 +35,15 @@ export const KSTACK_BYTES = 0x4000;
 export const MPTRAMPOLINE: Hpa = hpa(0x8000);
 /** Linear address of the local APIC's page in the kernel's window. */
 export const LAPIC_VA: Gva = gva(0xffff_ffff_fee0_0000n);
+/** Linear address of the I/O APIC's page in the kernel's window. */
+export const IOAPIC_VA: Gva = gva(0xffff_ffff_fec0_0000n);
+/** Physical pages of devices, all of which stand in the kernel's window: virtio block, I/O APIC, local APIC. */
+export const DEVICE_PAGES: readonly Hpa[] = [hpa(0xfeb0_0000), hpa(0xfec0_0000), hpa(0xfee0_0000)];
+
+/** Where a device's page stands in the kernel's window. */
+export function deviceVa(physical: Hpa): Gva {
+  return gva(0xffff_ffff_0000_0000n + BigInt(physical));
+}
 
 /** The direct map's address of a physical address (`PHYS_TO_DMAP`). */
 export function physToDmap(address: Hpa): Gva {

@@ -131,6 +131,16 @@ describe("the virtio block device", () => {
     assertEquals(readOnly.request(1, 0, 512, 0), 1);
     assertThrows(() => new MemoryDisk(new Uint8Array(100)), RangeError, "multiple of 512");
   });
+  it("answers with an error where the medium is bad, and then nothing has moved", () => {
+    const disk = Object.assign(new MemoryDisk(new Uint8Array(2048).fill(7)), {
+      fails: (_: string, offset: number, bytes: number) => offset <= 1024 && offset + bytes > 1024,
+    });
+    const { request } = driver(disk);
+    assertEquals(request(1, 1, 512, 0), 0);
+    assertEquals(request(1, 2, 512, 0), 1);
+    assertEquals(request(0, 2, 512, WRITE), 1);
+    assertEquals([disk.data[512], disk.data[1024]], [0, 7]);
+  });
   it("follows indirect tables", () => {
     const { bus, clock, describe, header, submit } = driver();
     header(0, 5);

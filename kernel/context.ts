@@ -1,0 +1,51 @@
+/**
+ * Who runs: what `mycpu`, `curthread` and `curproc` are in C. Every kernel function that needs to know takes a {@link Cx} first.
+ *
+ * Room: `kernel/`; imports types only.
+ *
+ * A Cx belongs to one continuation (a thread's kernel code, or an interrupt's) and follows it over processors: what it answers may
+ * change at every boundary, so nobody keeps `cx.gd` over one.
+ *
+ * @module
+ */
+import type { Exec, GateCpu } from "../hw/gates.ts";
+import type { Kernel } from "./kernel.ts";
+import type { Globaldata } from "./lwkt/globaldata.ts";
+import type { Thread } from "./lwkt/thread.ts";
+import type { Lwp, Proc } from "./proc/proc.ts";
+
+/** The running continuation as the kernel sees it. */
+export class Cx {
+  /** The kernel that runs. */
+  readonly k: Kernel;
+  /** The processor as this continuation uses it. */
+  readonly cpu: GateCpu;
+
+  /** Made by the gates of the platform. */
+  constructor(k: Kernel, cpu: GateCpu) {
+    this.k = k;
+    this.cpu = cpu;
+  }
+
+  /** `mycpu`: this processor's globaldata. */
+  get gd(): Globaldata {
+    return this.k.platform.mycpu(this.cpu);
+  }
+  /** `curthread`. */
+  get td(): Thread {
+    return this.gd.gdCurthread;
+  }
+  /** The current thread's lwp, if it has one. */
+  get lwp(): Lwp | undefined {
+    return this.gd.gdCurthread.tdLwp;
+  }
+  /** `curproc`, if the thread belongs to a process. */
+  get proc(): Proc | undefined {
+    return this.gd.gdCurthread.tdProc;
+  }
+
+  /** A boundary where real processors race with each other: on one processor nothing happens. */
+  *racePoint(): Exec<void> {
+    if (this.k.ncpus > 1) yield;
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * What is said when the kernel stops for a reason of its own (`sys/kern/kern_shutdown.c`).
+ *
+ * Room: `kernel/kern/`; imports the context.
+ *
+ * @module
+ */
+import { KernelPanic } from "../../hw/gates.ts";
+import type { Cx } from "../context.ts";
+
+/** Events that a panic shows. */
+const EVENTS_SHOWN = 16;
+/** Frames that a panic shows. */
+const FRAMES_SHOWN = 24;
+
+/** The text of a panic: the cause in a sentence, the kernel's frames, the last events, the command that reproduces it. */
+export function panicText(cx: Cx, error: unknown): string {
+  const { k } = cx;
+  const cause = error instanceof Error ? error.message : String(error);
+  const kind = error instanceof KernelPanic ? "" : " (an exception that the kernel does not expect)";
+  const thread = k.lwkt.gds[cx.cpu.cpu.id]?.gdCurthread;
+  const lines = [
+    "",
+    `panic: ${cause}${kind}`,
+    `cpuid = ${cx.cpu.cpu.id}, thread "${thread?.tdComm ?? "boot"}"` +
+    (thread?.tdProc === undefined ? "" : `, process ${thread.tdProc.pPid} (${thread.tdProc.pComm})`),
+    "Trace beginning at frame 0:",
+    ...framesOf(error),
+    "Last events:",
+    ...k.ktr.lines(EVENTS_SHOWN).map((line) => `  ${line}`),
+  ];
+  if (k.options.reproduce !== undefined) lines.push(`Reproduce: ${k.options.reproduce}`);
+  return lines.join("\n") + "\n";
+}
+
+/** The kernel's functions on the stack of the exception, innermost first: names and places, without the host's paths. */
+function framesOf(error: unknown): string[] {
+  const stack = error instanceof Error ? error.stack ?? "" : "";
+  return stack.split("\n").flatMap((line) => {
+    const match = /^\s*at (?:(\S+) \()?.*?\/(kernel\/[^:]+:\d+)/.exec(line);
+    return match === null ? [] : [`  ${match[1]?.replace(/\.next$/, "") ?? "?"}() at ${match[2]}`];
+  }).slice(0, FRAMES_SHOWN);
+}

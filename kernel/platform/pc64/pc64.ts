@@ -1,0 +1,316 @@
+/**
+ * The platform pc64: what the kernel asks of its machine, on the machine itself.
+ *
+ * Room: `kernel/platform/pc64/`; imports the folder's parts, pmap and lwkt. DragonFly: `machdep.c`, `vm_machdep.c`, `intr_machdep.c`.
+ *
+ * @module
+ */
+import { type Gva, gva, type Hpa, PAGE_SIZE } from "../../../hw/address.ts";
+import type { Exec, GateCpu } from "../../../hw/gates.ts";
+import { S } from "../../../hw/state.ts";
+import type { Cx } from "../../context.ts";
+import type { Kernel } from "../../kernel.ts";
+import { panic } from "../../kern/panic.ts";
+import { type Globaldata, RQF } from "../../lwkt/globaldata.ts";
+import type { Thread } from "../../lwkt/thread.ts";
+import { pmapSwitch } from "../../pmap/pmap_switch.ts";
+import type { Lwp } from "../../proc/proc.ts";
+import type { Platform, UserState } from "../platform.ts";
+import { acpiPowerOff } from "./acpi.ts";
+import { type ClockRates, rdtsc } from "./clock.ts";
+import { cnwrite, COM1, LSR_DATA_READY } from "./console.ts";
+import { TF_BYTES } from "./frame.ts";
+import { runPending } from "./intr.ts";
+import { ioapicEnable, ISA_IRQS, lapicFixedIpi, VECTOR_IPIQ } from "./lapic.ts";
+import type { CpuTables } from "./machdep.ts";
+import type { Locore } from "./locore.ts";
+import { cleanFpu, PCB, PCB_BYTES, PCB_USER, sanitizeFpu } from "./pcb.ts";
+import { DEVICE_PAGES, deviceVa, KSTACK_BYTES } from "./vmparam.ts";
+import { kmemAllocStack } from "../../vm/vm_kern.ts";
+import { pmapBootAlloc } from "../../pmap/pmap_bootstrap.ts";
+
+const RDI = 7, RSI = 6;
+/** Interrupt request of the first serial port. */
+const IRQ_COM1 = 4;
+/** Port and value that reset the machine. */
+const RESET_PORT = 0xcf9, RESET_HARD = 0x06;
+
+/** An interrupt handler. */
+interface IntrHandler {
+  readonly name: string;
+  readonly fn: (cx: Cx) => void | Exec<void>;
+}
+
+/** The machine under the kernel. */
+export class Pc64 implements Platform {
+  readonly name = "pc64";
+  /** The machine code. */
+  readonly locore: Locore;
+  /** What each processor was given, by number. */
+  readonly tables: CpuTables[] = [];
+  /** Measured at the start. */
+  rates: ClockRates = { lapicHz: 0, tscHz: 0 };
+  rtcBoottime = 0;
+  kmemReady = false;
+  /** Interrupt handlers by ISA request; more than one may share it. */
+  readonly intr: IntrHandler[][] = Array.from({ length: ISA_IRQS }, () => []);
+  /** Interrupts taken, by vector. */
+  readonly intrCount: number[] = Array.from({ length: 256 }, () => 0);
+  /** Processors that are to be interrupted for their queues, by the processor that asked. */
+  readonly #ipiWanted: number[] = [];
+  /** Console bytes are going out: another continuation only adds to the queue. */
+  #draining = false;
+  #input: ((cx: Cx, byte: number) => void) | undefined;
+  /** Kernel stacks of threads that have ended: kept for the next ones, as DragonFly's per-processor cache does. */
+  readonly #stacks: Gva[] = [];
+  readonly #k: Kernel;
+
+  constructor(k: Kernel, locore: Locore) {
+    this.#k = k;
+    this.locore = locore;
+  }
+
+  // ---- processors and threads
+
+  mycpu(cpu: GateCpu): Globaldata {
+    return this.#k.lwkt.gds[cpu.cpu.id]!;
+  }
+
+  *allocKstack(cx: Cx): Exec<{ readonly pcb: Gva; readonly kstack: Gva }> {
+    const kstack = this.#stacks.pop() ??
+      (this.kmemReady
+        ? yield* kmemAllocStack(cx, KSTACK_BYTES)
+        : yield* pmapBootAlloc(cx.k, cx.cpu, KSTACK_BYTES));
+    return { kstack, pcb: gva(kstack + BigInt(KSTACK_BYTES - PCB_BYTES)) };
+  }
+
+  *freeKstack(_cx: Cx, td: Thread): Exec<void> {
+    this.#stacks.push(td.tdKstack);
+  }
+
+  *cpuInitThread(cx: Cx, td: Thread): Exec<void> {
+    const { cpu } = cx;
+    const at = (offset: number) => gva(td.tdPcb + BigInt(offset));
+    // Below the pcb: room for the frame by which an lwp leaves, and under it the return address of the first switch.
+    const frame = gva(td.tdPcb - BigInt(TF_BYTES));
+    const rsp = gva(frame - 8n);
+    yield* cpu.zeroBytes(td.tdPcb, PCB_BYTES);
+    yield* cpu.store64(rsp, this.locore.forkTrampoline);
+    yield* cpu.store64(at(PCB.rsp), rsp);
+    yield* cpu.store64(at(PCB.kernelStack), td.tdPcb);
+    if (td.tdLwp !== undefined) {
+      yield* cpu.store64(at(PCB.flags), BigInt(PCB_USER));
+      yield* cpu.storeBytes(at(PCB.fpu), cleanFpu());
+      td.tdLwp.lwpMdRegs = frame;
+    }
+  }
+
+  /** The pcb of a processor's idle thread, which runs already. */
+  *initIdlePcb(cx: Cx, id: number): Exec<void> {
+    const pcb = this.tables[id]!.stackTop;
+    yield* cx.cpu.zeroBytes(pcb, PCB_BYTES);
+    yield* cx.cpu.store64(gva(pcb + BigInt(PCB.kernelStack)), pcb);
+  }
+
+  *cpuForkLwp(cx: Cx, lwp: Lwp, frame: Uint8Array, state: UserState): Exec<void> {
+    const td = lwp.lwpThread;
+    if (td === undefined || frame.length !== TF_BYTES) return panic(cx, "cpu_fork: no thread, or not a frame");
+    const { cpu } = cx;
+    yield* cpu.storeBytes(gva(td.tdPcb - BigInt(TF_BYTES)), frame);
+    lwp.lwpMdRegs = gva(td.tdPcb - BigInt(TF_BYTES));
+    if (state.fpu !== undefined) yield* cpu.storeBytes(gva(td.tdPcb + BigInt(PCB.fpu)), sanitizeFpu(state.fpu));
+    lwp.lwpTls = state.tls;
+    yield* cpu.store64(gva(td.tdPcb + BigInt(PCB.fsBase)), state.tls);
+    yield* cpu.store64(gva(td.tdPcb + BigInt(PCB.gsBase)), lwp.lwpGsbase);
+  }
+
+  *cpuSwitch(cx: Cx, from: Thread, to: Thread): Exec<void> {
+    yield* pmapSwitch(cx, from, to);
+    cx.cpu.setGpr(RDI, from.tdPcb);
+    cx.cpu.setGpr(RSI, to.tdPcb);
+    yield* cx.cpu.call(gva(this.locore.cpuHeavySwitch));
+  }
+
+  switchedFrom(_cx: Cx, _from: Thread): void {}
+
+  *cpuHalt(cx: Cx): Exec<void> {
+    cx.cpu.setInterrupts(true);
+    yield* cx.cpu.hlt();
+  }
+
+  // ---- user registers
+
+  frameOf(cx: Cx): Gva {
+    const frame = cx.lwp?.lwpMdRegs;
+    return frame ?? panic(cx, "a trap frame was asked for where there is none");
+  }
+
+  *saveFpu(cx: Cx): Exec<Uint8Array<ArrayBuffer>> {
+    const pcb = cx.td.tdPcb;
+    cx.cpu.setGpr(RDI, pcb);
+    yield* cx.cpu.call(gva(this.locore.fpuSave));
+    return yield* cx.cpu.loadBytes(gva(pcb + BigInt(PCB.fpu)), 512);
+  }
+
+  *restoreFpu(cx: Cx, fpu: Uint8Array | undefined): Exec<void> {
+    // The image in the pcb must not be overwritten by a switch between the two steps.
+    const td = cx.td;
+    const enabled = cx.cpu.interruptsEnabled;
+    cx.cpu.setInterrupts(false);
+    yield* cx.cpu.storeBytes(gva(td.tdPcb + BigInt(PCB.fpu)), fpu === undefined ? cleanFpu() : sanitizeFpu(fpu));
+    cx.cpu.setGpr(RDI, td.tdPcb);
+    yield* cx.cpu.call(gva(this.locore.fpuLoad));
+    cx.cpu.setInterrupts(enabled);
+  }
+
+  *setTls(cx: Cx, base: bigint): Exec<void> {
+    cx.lwp!.lwpTls = base;
+    yield* this.#loadBases(cx);
+  }
+  getTls(cx: Cx): bigint {
+    return cx.lwp!.lwpTls;
+  }
+  *setGsbase(cx: Cx, base: bigint): Exec<void> {
+    cx.lwp!.lwpGsbase = base;
+    yield* this.#loadBases(cx);
+  }
+  getGsbase(cx: Cx): bigint {
+    return cx.lwp!.lwpGsbase;
+  }
+
+  *#loadBases(cx: Cx): Exec<void> {
+    const td = cx.td, lwp = cx.lwp!;
+    yield* cx.cpu.store64(gva(td.tdPcb + BigInt(PCB.fsBase)), lwp.lwpTls);
+    yield* cx.cpu.store64(gva(td.tdPcb + BigInt(PCB.gsBase)), lwp.lwpGsbase);
+    cx.cpu.setGpr(RDI, td.tdPcb);
+    yield* cx.cpu.call(gva(this.locore.basesLoad));
+  }
+
+  // ---- translation
+
+  /** Set while {@link cpuSwitch} changes address spaces: the running continuation stays with its own. */
+  *loadCr3(cx: Cx, root: Hpa): Exec<void> {
+    const switching = cx.gd.gdPrevthread !== undefined;
+    if (!switching) cx.cpu.rebind = true;
+    yield* cx.cpu.perform("writeCr", 3n, BigInt(root));
+    // The end of the step is where the continuation is bound to the new root: a switch of threads must not come before it.
+    if (!switching) yield;
+  }
+  cr3(cx: Cx): Hpa {
+    return Number(cx.cpu.cpu.get64(S.CR3) & 0x000f_ffff_ffff_f000n) as Hpa;
+  }
+  invlpg(cx: Cx, va: Gva): void {
+    cx.cpu.performNow("invlpg", va);
+  }
+  invltlb(cx: Cx): void {
+    cx.cpu.performNow("writeCr", 3n, cx.cpu.cpu.get64(S.CR3));
+  }
+  dropAddressSpace(cx: Cx, root: Hpa): void {
+    cx.cpu.gates.dropAddressSpace(root);
+  }
+
+  // ---- interrupts
+
+  requestIpi(cx: Cx, target: Globaldata): void {
+    const me = cx.gd.gdCpuid;
+    this.#ipiWanted[me] = (this.#ipiWanted[me] ?? 0) | target.gdCpumask;
+  }
+  *flushIpis(cx: Cx): Exec<void> {
+    for (;;) {
+      const me = cx.gd.gdCpuid;
+      const mask = this.#ipiWanted[me] ?? 0;
+      if (mask === 0) return;
+      const id = 31 - Math.clz32(mask);
+      this.#ipiWanted[me] = mask & ~(1 << id);
+      yield* lapicFixedIpi(cx.cpu, id, VECTOR_IPIQ);
+    }
+  }
+  runPending(cx: Cx): Exec<void> {
+    return runPending(cx, this);
+  }
+  /** Runs the handlers of a request. */
+  *runHandlers(cx: Cx, irq: number): Exec<void> {
+    for (const { fn } of this.intr[irq] ?? []) {
+      const running = fn(cx);
+      if (running !== undefined) yield* running;
+    }
+  }
+  uptimeNs(cx: Cx): number {
+    cx.cpu.performNow("rdtsc");
+    return Math.floor(Number(cx.cpu.result) * (1e9 / this.rates.tscHz));
+  }
+  *registerInt(cx: Cx, irq: number, name: string, fn: (cx: Cx) => void | Exec<void>): Exec<void> {
+    this.intr[irq]!.push({ name, fn });
+    yield* ioapicEnable(cx.cpu, irq);
+  }
+
+  // ---- console, power
+
+  *consoleDrain(cx: Cx): Exec<void> {
+    const { pending } = cx.k.messages;
+    if (this.#draining || pending.length === 0) return;
+    this.#draining = true;
+    for (let bytes = pending.shift(); bytes !== undefined; bytes = pending.shift()) {
+      yield* cnwrite(cx.cpu, bytes);
+    }
+    this.#draining = false;
+  }
+  *cnWrite(cx: Cx, bytes: Uint8Array): Exec<void> {
+    cx.k.messages.pending.push(bytes);
+    while (this.#draining && cx.k.messages.pending.length > 0) yield;
+    yield* this.consoleDrain(cx);
+  }
+  /** Console output whatever the state: for panics. */
+  *cnPanic(cx: Cx, text: string): Exec<void> {
+    this.#draining = false;
+    yield* this.consoleDrain(cx);
+    yield* cnwrite(cx.cpu, new TextEncoder().encode(text.replaceAll("\n", "\r\n")));
+  }
+  cnRegisterInput(fn: (cx: Cx, byte: number) => void): void {
+    this.#input = fn;
+  }
+  *cnStartInput(cx: Cx): Exec<void> {
+    yield* this.registerInt(cx, IRQ_COM1, "sio0", (at) => this.#takeInput(at));
+    yield* cx.cpu.outb(COM1 + 1, 0x01); // received data available
+    yield* cx.cpu.outb(COM1 + 4, 0x0b); // DTR, RTS, OUT2: the interrupt reaches its pin
+    yield* this.#takeInput(cx);
+  }
+  *#takeInput(cx: Cx): Exec<void> {
+    while ((yield* cx.cpu.inb(COM1 + 5)) & LSR_DATA_READY) {
+      const byte = yield* cx.cpu.inb(COM1);
+      this.#input?.(cx, byte);
+    }
+  }
+  *powerOff(cx: Cx): Exec<never> {
+    yield* this.consoleDrain(cx);
+    cx.k.halted = true;
+    yield* acpiPowerOff(cx.cpu);
+    cx.cpu.setInterrupts(false);
+    for (;;) yield* cx.cpu.hlt();
+  }
+  *reset(cx: Cx): Exec<never> {
+    yield* this.consoleDrain(cx);
+    yield* cx.cpu.outb(RESET_PORT, RESET_HARD);
+    cx.cpu.setInterrupts(false);
+    for (;;) yield* cx.cpu.hlt();
+  }
+
+  // ---- devices
+
+  *mapDevice(cx: Cx, physical: Hpa, bytes: number): Exec<Gva> {
+    const last = physical + bytes - 1;
+    const mapped = DEVICE_PAGES.some((page) => physical >= page && last < page + PAGE_SIZE);
+    if (!mapped) panic(cx, `pmap_mapdev: 0x${physical.toString(16)} is no device of this board`);
+    return deviceVa(physical);
+  }
+
+  /** Time-stamp counter, for the start. */
+  tsc(cx: Cx): Exec<bigint> {
+    return rdtsc(cx.cpu);
+  }
+}
+
+/** Asks for a rescheduling of user threads on a processor, from its own clock interrupt (`need_user_resched`). */
+export function needUserResched(gd: Globaldata): void {
+  gd.gdReqflags |= RQF.AST_USER_RESCHED;
+}

@@ -1,0 +1,98 @@
+/**
+ * The root file system's archives: cpio (newc) of user/'s programs and files, and what `--root` adds.
+ *
+ * Room: `lab/cli/`; imports the command line's errors.
+ *
+ * @module
+ */
+import { UsageError } from "./args.ts";
+
+/** One file of an archive. */
+export interface ArchiveEntry {
+  /** Path without a leading slash. */
+  readonly path: string;
+  /** File type and permissions, as in `st_mode`. */
+  readonly mode: number;
+  /** A file's content, or a symbolic link's target. */
+  readonly data: Uint8Array;
+}
+
+const S_IFREG = 0o100000, S_IFDIR = 0o040000, S_IFLNK = 0o120000;
+const USER = new URL("../../user/", import.meta.url);
+const EMPTY = new Uint8Array(0);
+
+/** A cpio archive in the new ASCII format ("070701"). */
+export function cpio(entries: readonly ArchiveEntry[]): Uint8Array<ArrayBuffer> {
+  const encoder = new TextEncoder();
+  const all = [...entries, { path: "TRAILER!!!", mode: 0, data: EMPTY }];
+  const names = all.map(({ path }) => encoder.encode(path + "\0"));
+  const padded = (bytes: number) => Math.ceil(bytes / 4) * 4;
+  const total = all.reduce((sum, { data }, i) => sum + padded(110 + names[i]!.length) + padded(data.length), 0);
+  const out = new Uint8Array(total);
+  let at = 0;
+  all.forEach(({ mode, data }, i) => {
+    const name = names[i]!;
+    const links = (mode & 0o170000) === S_IFDIR ? 2 : 1;
+    const fields = [i + 1, mode, 0, 0, links, 0, data.length, 0, 0, 0, 0, name.length, 0];
+    const header = "070701" + fields.map((value) => value.toString(16).padStart(8, "0")).join("");
+    out.set(encoder.encode(header), at);
+    out.set(name, at + 110);
+    at += padded(110 + name.length);
+    out.set(data, at);
+    at += padded(data.length);
+  });
+  return out;
+}
+
+/** Everything in a directory of the host, sorted by path. */
+export async function directoryEntries(path: string | URL, prefix = ""): Promise<ArchiveEntry[]> {
+  const base = path instanceof URL ? path.pathname.replace(/\/$/, "") : path;
+  const entries: ArchiveEntry[] = [];
+  const found = await Array.fromAsync(Deno.readDir(base));
+  for (const { name, isDirectory, isSymlink, isFile } of found.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const from = `${base}/${name}`, to = `${prefix}${name}`;
+    if (isSymlink) {
+      entries.push({ path: to, mode: S_IFLNK | 0o777, data: new TextEncoder().encode(await Deno.readLink(from)) });
+    } else if (isDirectory) {
+      entries.push({ path: to, mode: S_IFDIR | 0o755, data: EMPTY }, ...await directoryEntries(from, `${to}/`));
+    } else if (isFile) {
+      const mode = (await Deno.stat(from)).mode ?? 0o644;
+      entries.push({ path: to, mode: S_IFREG | (mode & 0o777), data: await Deno.readFile(from) });
+    }
+  }
+  return entries;
+}
+
+/** The archive of user/: programs in /bin (init in /sbin), files of user/root as they stand. */
+export async function userArchive(): Promise<Uint8Array<ArrayBuffer>> {
+  const directory = (path: string): ArchiveEntry => ({ path, mode: S_IFDIR | 0o755, data: EMPTY });
+  const entries = ["bin", "sbin", "root", "tmp"].map(directory);
+  for (const entry of await directoryEntries(new URL("bin/", USER))) {
+    if (entry.path.includes(".")) continue;
+    entries.push({ ...entry, path: `${entry.path === "init" ? "sbin" : "bin"}/${entry.path}`, mode: S_IFREG | 0o755 });
+  }
+  try {
+    entries.push(...await directoryEntries(new URL("root/", USER)));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return cpio(entries);
+}
+
+/**
+ * All archives of a boot: user/'s, then those of `--root`, in order.
+ *
+ * @throws {UsageError} when one cannot be read.
+ */
+export async function rootArchives(roots: readonly string[]): Promise<Uint8Array<ArrayBuffer>[]> {
+  const archives = [await userArchive()];
+  for (const root of roots) {
+    try {
+      const { isDirectory } = await Deno.stat(root);
+      archives.push(isDirectory ? cpio(await directoryEntries(root)) : await Deno.readFile(root));
+    } catch (error) {
+      throw new UsageError(`Cannot read --root ${root}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  return archives;
+}

@@ -1,0 +1,203 @@
+/**
+ * One run of the model test: operations on a booted kernel, compared with the model after each batch.
+ *
+ * Room: `lab/model/`; imports the kernel, the agents and the model.
+ *
+ * @module
+ */
+import { Machine } from "../../hw/machine.ts";
+import { MemoryDisk } from "../../hw/dev/virtio_blk.ts";
+import type { Exec } from "../../hw/gates.ts";
+import { Random } from "../../hw/random.ts";
+import type { TlbChoice } from "../../hw/tlb.ts";
+import { bootKernel } from "../../kernel/boot.ts";
+import type { Cx } from "../../kernel/context.ts";
+import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../../kernel/lwkt/sleep.ts";
+import { checkInvariants } from "../../kernel/pmap/invariants.ts";
+import { firstProcess } from "../../kernel/proc/init.ts";
+import { Agent, agentLoop, Agents, type Outcome, prepareFirst } from "./agent.ts";
+import { Generator, touches } from "./generate.ts";
+import { type Expected, type Op, SPACE_PAGES, VmModel } from "./vm_model.ts";
+
+/** Files of the test. */
+const FILES = 2;
+
+/** How a run is made. */
+export interface ModelOptions {
+  readonly seed: number;
+  /** Operations. */
+  readonly count: number;
+  /** Processors; so many operations go on at once at most. */
+  readonly cpus: number;
+  readonly tlb: TlbChoice;
+  /** Compare every use of a cached translation with the tables. */
+  readonly sanitizer: boolean;
+  /** Bytes of RAM. */
+  readonly memory: number;
+  /** Historical bugs that are on. */
+  readonly bugs: readonly string[];
+  /** The operations, instead of random ones: for shrinking. One batch each. */
+  readonly script?: readonly (readonly Op[])[];
+  /** Invariants are checked after every so many batches. */
+  readonly checkEvery: number;
+}
+
+/** What came of it. */
+export interface ModelResult {
+  /** Operations carried out. */
+  readonly done: number;
+  /** What was wrong first, if anything. */
+  readonly failure: string | undefined;
+  /** All batches, as `script` takes them. */
+  readonly script: readonly (readonly Op[])[];
+}
+
+/** Runs. */
+export function runModel(options: ModelOptions): ModelResult {
+  const script: Op[][] = [];
+  let done = 0;
+  let failure: string | undefined;
+  const fail = (text: string) => {
+    failure ??= text;
+  };
+  const machine = new Machine({
+    memory: options.memory,
+    cpus: options.cpus,
+    tlb: options.tlb,
+    sanitizer: options.sanitizer,
+    seed: options.seed,
+    gates: true,
+    disk: new MemoryDisk(64 << 20),
+  });
+  machine.sanitizer?.on((use) =>
+    fail(
+      `the sanitizer saw a stale translation used: ${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`,
+    )
+  );
+
+  const random = new Random(options.seed);
+  const model = new VmModel(FILES);
+  const generator = new Generator(random, model);
+
+  const drive = function* (cx: Cx, all: Agents): Exec<void> {
+    for (let batches = 0; failure === undefined; batches++) {
+      const batch = options.script === undefined
+        ? done >= options.count ? undefined : draw(options, model, generator, random)
+        : options.script[batches]?.filter((op) => model.applies(op));
+      if (batch === undefined) break;
+      script.push([...batch]);
+      const expected = batch.map((op) => model.apply(op));
+      for (const op of batch) {
+        const agent = all.agents.get(op.p)!;
+        agent.outcome = undefined;
+        agent.op = op;
+        wakeup(cx, agent);
+      }
+      const pending = () => batch.some((op) => all.agents.get(op.p)!.outcome === undefined);
+      while (pending()) {
+        tsleepInterlock(cx, all.done);
+        if (!pending()) break;
+        yield* tsleep(cx, all.done, PINTERLOCKED, "model", 100 * 60);
+      }
+      batch.forEach((op, i) => compare(model, op, expected[i]!, all.agents.get(op.p)!.outcome!, fail));
+      for (const op of batch) if (op.kind === "exit") all.agents.delete(op.p);
+      done += batch.length;
+      if (batches % options.checkEvery === 0) {
+        const wrong = checkInvariants(cx.k);
+        if (wrong.length > 0) fail(`invariant: ${wrong[0]}`);
+      }
+    }
+    if (failure === undefined) yield* everyPage(cx, all, model, fail);
+  };
+
+  const all = new Agents(FILES);
+  const body = function* (cx: Cx): Exec<void> {
+    const first = new Agent();
+    all.agents.set(0, first);
+    yield* firstProcess(cx, function* (inner) {
+      yield* prepareFirst(inner, all);
+      yield* agentLoop(inner, all, first);
+    });
+    yield* drive(cx, all);
+  };
+  const console: number[] = [];
+  bootKernel(machine, { archives: [], verbose: false, faultReports: false, bugs: options.bugs, body });
+  const stop = machine.run();
+  if (stop.reason === "panic") fail(`panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`);
+  else if (stop.reason !== "poweroff") fail(`the machine stopped by ${stop.reason}`);
+  void console;
+  return { done, failure, script };
+}
+
+/** A batch of operations that do not get into each other's way. */
+function draw(options: ModelOptions, model: VmModel, generator: Generator, random: Random): Op[] {
+  const batch: Op[] = [];
+  const read = new Set<unknown>(), written = new Set<unknown>();
+  const wanted = 1 + random.next() % options.cpus;
+  for (let tries = 0; batch.length === 0 || (batch.length < wanted && tries < 8); tries++) {
+    const op = generator.draw();
+    if (op === undefined) continue;
+    const { reads, writes } = touches(model, op);
+    const clash = writes.some((key) => read.has(key) || written.has(key)) || reads.some((key) => written.has(key));
+    if (clash) continue;
+    reads.forEach((key) => read.add(key));
+    writes.forEach((key) => written.add(key));
+    batch.push(op);
+  }
+  return batch;
+}
+
+function compare(
+  model: VmModel,
+  op: Op,
+  expected: Expected,
+  outcome: Outcome,
+  fail: (text: string) => void,
+): void {
+  const wrong = () =>
+    fail(`${JSON.stringify(op)}: the model says ${JSON.stringify(expected)}, the kernel ${JSON.stringify(outcome)}`);
+  switch (expected.kind) {
+    case "any":
+      return;
+    case "value":
+      if (outcome.kind !== "value" || !expected.values.includes(outcome.value)) wrong();
+      else model.observe(op, outcome.value);
+      return;
+    default:
+      if (outcome.kind !== expected.kind) wrong();
+  }
+}
+
+/** At the end: every page of every process, once more. */
+function* everyPage(cx: Cx, all: Agents, model: VmModel, fail: (text: string) => void): Exec<void> {
+  for (const [p, agent] of all.agents) {
+    for (let page = 0; page < SPACE_PAGES; page++) {
+      const op: Op = { kind: "read", p, page };
+      const expected = model.apply(op);
+      agent.outcome = undefined;
+      agent.op = op;
+      wakeup(cx, agent);
+      while (agent.outcome === undefined) {
+        tsleepInterlock(cx, all.done);
+        if (agent.outcome !== undefined) break;
+        yield* tsleep(cx, all.done, PINTERLOCKED, "model", 100 * 60);
+      }
+      compare(model, op, expected, agent.outcome, fail);
+    }
+  }
+}
+
+/** The shortest script that still fails which dropping batches and operations finds. */
+export function shrink(options: ModelOptions, failing: readonly (readonly Op[])[]): readonly (readonly Op[])[] {
+  let script = failing;
+  const fails = (candidate: readonly (readonly Op[])[]) =>
+    runModel({ ...options, script: candidate, checkEvery: 1 }).failure !== undefined;
+  for (let size = Math.ceil(script.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let at = 0; at < script.length;) {
+      const candidate = [...script.slice(0, at), ...script.slice(at + size)];
+      if (fails(candidate)) script = candidate;
+      else at += size;
+    }
+  }
+  return script;
+}

@@ -1,0 +1,248 @@
+/**
+ * Many threads on several CPUs change and use the same address spaces at random, against a model that maps (space, page) to a page and a
+ * right. Every access is compared with the model, every stale translation is counted by the sanitizer, every rule is recomputed.
+ *
+ * What is in flux (an operation on the address, or on the page behind it, is under way) is not compared: everything else must agree exactly.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import { gva } from "../../../hw/address.ts";
+import type { Exec } from "../../../hw/gates.ts";
+import type { MachineOptions } from "../../../hw/machine.ts";
+import { Random } from "../../../hw/random.ts";
+import type { StaleUse } from "../../../hw/sanitizer.ts";
+import type { Cx } from "../../../kernel/context.ts";
+import { kthreadCreate, lwktYield } from "../../../kernel/lwkt/thread.ts";
+import { tsleep } from "../../../kernel/lwkt/sleep.ts";
+import { checkInvariants } from "../../../kernel/pmap/invariants.ts";
+import { pmapEnter } from "../../../kernel/pmap/pmap_enter.ts";
+import { pmapPuninit, pmapRelease } from "../../../kernel/pmap/pmap_pinit.ts";
+import { pmapIsModified, pmapPageProtect, pmapProtect, pmapTsReferenced } from "../../../kernel/pmap/pmap_protect.ts";
+import { pmapRemove, pmapRemoveAll } from "../../../kernel/pmap/pmap_remove.ts";
+import { type VmPage, vmPageBusyTry, vmPageWakeup } from "../../../kernel/vm/vm_page.ts";
+import { VM_PROT_READ, VM_PROT_RW } from "../../../kernel/vm/vm_param.ts";
+import type { Vmspace } from "../../../kernel/vm/vmspace.ts";
+import { type InKernel, runInKernel } from "../in_kernel.ts";
+import { enterSpace, freePage, newPage, newSpace, page, peek, poke } from "./pmap_fixture.ts";
+
+/** How a run is made. */
+export interface SmpRun {
+  readonly seed: number;
+  readonly cpus: number;
+  /** Operations of each thread. */
+  readonly operations: number;
+  /** Threads on each CPU. */
+  readonly threads: number;
+  /** Historical bugs to be on. */
+  readonly bugs?: readonly string[];
+}
+
+/** What it showed. */
+export interface SmpResult {
+  readonly stale: readonly StaleUse[];
+  /** Accesses that were compared, and those that were in flux. */
+  readonly compared: number;
+  readonly flux: number;
+}
+
+const SPACES = 2, ADDRESSES = 12, PAGES = 6;
+
+interface Slot {
+  readonly space: number;
+  readonly n: number;
+  /** What is mapped there. */
+  page: number;
+  writable: boolean;
+  /** An operation on the address is under way. */
+  locked: boolean;
+  /** Counts the beginnings and ends of such operations. */
+  version: number;
+}
+
+interface Frame {
+  readonly m: VmPage;
+  readonly tag: bigint;
+  /** An operation on the page is under way. */
+  locked: boolean;
+  version: number;
+  /** A write has succeeded since the page was cleaned. */
+  written: boolean;
+}
+
+const NONE = -1;
+
+class Model {
+  readonly random: Random[] = [];
+  readonly slots: Slot[] = [];
+  readonly frames: Frame[] = [];
+  readonly spaces: Vmspace[] = [];
+  running = 0;
+  compared = 0;
+  flux = 0;
+}
+
+/** One thread. */
+function* worker(cx: Cx, model: Model, id: number, operations: number, random: Random): Exec<void> {
+  const space = id % SPACES;
+  yield* enterSpace(cx, model.spaces[space]!);
+  const choose = (n: number) => random.between(0, n - 1);
+  const check = (what: string) => assertEquals(checkInvariants(cx), [], what);
+  for (let i = 0; i < operations; i++) {
+    const op = choose(16);
+    if (op < 8) {
+      yield* access(cx, model, model.slots[space * ADDRESSES + choose(ADDRESSES)]!, op < 4);
+    } else if (op < 11) {
+      yield* enter(cx, model, model.slots[choose(model.slots.length)]!, choose(PAGES), choose(3) > 0);
+    } else if (op < 13) {
+      yield* onRange(cx, model, choose(SPACES), choose(ADDRESSES), 1 + choose(3), op === 11);
+    } else yield* onPage(cx, model, choose(PAGES), op - 13);
+    if (i % 8 === 0) check(`thread ${id}, operation ${i}`);
+    if (choose(6) === 0) yield* lwktYield(cx);
+  }
+  // A switch to a kernel thread must not be the first thing after this, so that the last operations' flushes are seen too.
+  for (let n = 0; n < ADDRESSES; n++) yield* access(cx, model, model.slots[space * ADDRESSES + n]!, false);
+  model.running--;
+}
+
+function* access(cx: Cx, model: Model, slot: Slot, write: boolean): Exec<void> {
+  const va = page(slot.n);
+  const versions = () => [slot.version, ...model.frames.map((frame) => frame.version)].join();
+  const before = versions();
+  const value = write ? undefined : yield* peek(cx, va);
+  const wrote = write && (yield* poke(cx, gva(va + 8n), 1n));
+  const frame = model.frames[slot.page];
+  if (wrote && frame !== undefined && !slot.locked) frame.written = true;
+  if (slot.locked || model.frames.some(({ locked }) => locked)) {
+    model.flux++;
+    return;
+  }
+  const faulted = write ? !wrote : value === undefined;
+  if (faulted && versions() !== before) {
+    model.flux++;
+    return;
+  }
+  model.compared++;
+  const where = `space ${slot.space}, page ${slot.n}`;
+  if (write) assertEquals(wrote, slot.page !== NONE && slot.writable, `write to ${where}`);
+  else assertEquals(value, frame?.tag, `read of ${where}`);
+}
+
+function* enter(cx: Cx, model: Model, slot: Slot, index: number, writable: boolean): Exec<void> {
+  const frame = model.frames[index]!;
+  if (slot.locked || vmPageBusyTry(cx, frame.m, true)) return;
+  slot.locked = true;
+  slot.version++;
+  const prot = writable ? VM_PROT_RW : VM_PROT_READ;
+  yield* pmapEnter(cx, model.spaces[slot.space]!.vmPmap, page(slot.n), frame.m, prot, false);
+  slot.page = index;
+  slot.writable = writable;
+  slot.version++;
+  slot.locked = false;
+  vmPageWakeup(cx, frame.m);
+}
+
+/** Removes a range, or makes it read only. */
+function* onRange(cx: Cx, model: Model, space: number, n: number, count: number, remove: boolean): Exec<void> {
+  const slots = model.slots.filter((slot) => slot.space === space && slot.n >= n && slot.n < n + count);
+  if (slots.some((slot) => slot.locked)) return;
+  for (const slot of slots) {
+    slot.locked = true;
+    slot.version++;
+  }
+  const { vmPmap } = model.spaces[space]!;
+  if (remove) yield* pmapRemove(cx, vmPmap, page(n), page(n + count));
+  else yield* pmapProtect(cx, vmPmap, page(n), page(n + count), VM_PROT_READ);
+  for (const slot of slots) {
+    if (remove) slot.page = NONE;
+    slot.writable = false;
+    slot.version++;
+    slot.locked = false;
+  }
+}
+
+/** Makes all mappings of a page read only and the page clean, removes them, or looks at A and M. */
+function* onPage(cx: Cx, model: Model, index: number, kind: number): Exec<void> {
+  const frame = model.frames[index]!;
+  if (vmPageBusyTry(cx, frame.m, true)) return;
+  if (kind === 2) {
+    yield* pmapTsReferenced(cx, frame.m);
+    yield* pmapIsModified(cx, frame.m);
+  } else {
+    frame.locked = true;
+    frame.version++;
+    if (kind === 0) yield* pmapPageProtect(cx, frame.m, VM_PROT_READ);
+    else yield* pmapPageProtect(cx, frame.m, 0);
+    if (frame.written) assertEquals(frame.m.dirty, 0xff, "a page was written, and is not dirty once nobody can write it");
+    frame.m.dirty = 0;
+    frame.written = false;
+    for (const slot of model.slots) {
+      if (slot.page !== index) continue;
+      if (kind === 1) slot.page = NONE;
+      slot.writable = false;
+    }
+    frame.version++;
+    frame.locked = false;
+  }
+  vmPageWakeup(cx, frame.m);
+}
+
+/** Boots a kernel and does it all. Throws when something does not agree. */
+export function runSmp(run: SmpRun, machine: MachineOptions = {}): SmpResult {
+  const model = new Model();
+  const stale: StaleUse[] = [];
+  let booted: InKernel | undefined;
+  booted = runInKernel(
+    {
+      tlb: "sticky",
+      sanitizer: true,
+      cpus: run.cpus,
+      seed: run.seed,
+      steps: 400_000_000,
+      ...machine,
+      kernel: run.bugs === undefined ? {} : { bugs: run.bugs },
+      prepare: (made) => made.sanitizer?.on((use) => stale.push(use)),
+    },
+    function* (cx) {
+      const free = cx.k.vmmeter.vFreeCount, pvs = cx.k.pmap.pvCount;
+      for (let space = 0; space < SPACES; space++) model.spaces.push(yield* newSpace(cx));
+      for (let i = 0; i < PAGES; i++) {
+        const tag = 0x1000n + BigInt(i);
+        const m = yield* newPage(cx, tag);
+        m.object = undefined;
+        vmPageWakeup(cx, m);
+        model.frames.push({ m, tag, locked: false, version: 0, written: false });
+      }
+      for (let space = 0; space < SPACES; space++) {
+        for (let n = 0; n < ADDRESSES; n++) {
+          model.slots.push({ space, n, page: NONE, writable: false, locked: false, version: 0 });
+        }
+      }
+      for (const gd of cx.k.lwkt.gds) {
+        for (let i = 0; i < run.threads; i++) {
+          const id = model.running++;
+          const random = new Random(run.seed, id);
+          yield* kthreadCreate(cx, (own) => worker(own, model, id, run.operations, random), `worker ${id}`, gd);
+        }
+      }
+      while (model.running > 0) yield* tsleep(cx, model, 0, "model", 2);
+      yield* tsleep(cx, model, 0, "model", 2);
+      assertEquals(checkInvariants(cx), []);
+      for (const { m } of model.frames) {
+        assertEquals(vmPageBusyTry(cx, m, true), false);
+        yield* pmapRemoveAll(cx, m);
+        freePage(cx, m);
+      }
+      for (const { vmPmap } of model.spaces) {
+        yield* pmapRelease(cx, vmPmap);
+        yield* pmapPuninit(cx, vmPmap);
+      }
+      assertEquals(checkInvariants(cx), []);
+      assertEquals(cx.k.pmap.pvCount, pvs, "pv entries");
+      // Kernel stacks of the threads are kept for the next ones.
+      if (cx.k.vmmeter.vFreeCount > free) throw new Error("more pages are free than before");
+    },
+  );
+  if (booted.machine.sanitizer !== undefined) assertEquals(booted.machine.sanitizer.count, stale.length);
+  return { stale, compared: model.compared, flux: model.flux };
+}

@@ -1,0 +1,2 @@
+/* Comparisons without case stand in string.h. */
+#include <string.h>

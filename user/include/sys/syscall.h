@@ -1,0 +1,124 @@
+/* Numbers of the system calls (DragonFly's sys/kern/syscalls.master), and any call by its number. */
+#ifndef _SYS_SYSCALL_H
+#define _SYS_SYSCALL_H
+
+#define SYS_exit 1
+#define SYS_fork 2
+#define SYS_read 3
+#define SYS_write 4
+#define SYS_open 5
+#define SYS_close 6
+#define SYS_wait4 7
+#define SYS_link 9
+#define SYS_unlink 10
+#define SYS_chdir 12
+#define SYS_fchdir 13
+#define SYS_mknod 14
+#define SYS_chmod 15
+#define SYS_chown 16
+#define SYS_break 17
+#define SYS_getfsstat 18
+#define SYS_getpid 20
+#define SYS_mount 21
+#define SYS_unmount 22
+#define SYS_setuid 23
+#define SYS_getuid 24
+#define SYS_geteuid 25
+#define SYS_access 33
+#define SYS_sync 36
+#define SYS_kill 37
+#define SYS_getppid 39
+#define SYS_dup 41
+#define SYS_pipe 42
+#define SYS_getegid 43
+#define SYS_getgid 47
+#define SYS_sigaltstack 53
+#define SYS_ioctl 54
+#define SYS_reboot 55
+#define SYS_symlink 57
+#define SYS_readlink 58
+#define SYS_execve 59
+#define SYS_umask 60
+#define SYS_chroot 61
+#define SYS_msync 65
+#define SYS_vfork 66
+#define SYS_munmap 73
+#define SYS_mprotect 74
+#define SYS_madvise 75
+#define SYS_mincore 78
+#define SYS_getpgrp 81
+#define SYS_setpgid 82
+#define SYS_setitimer 83
+#define SYS_getitimer 86
+#define SYS_dup2 90
+#define SYS_fcntl 92
+#define SYS_select 93
+#define SYS_fsync 95
+#define SYS_setpriority 96
+#define SYS_getpriority 100
+#define SYS_gettimeofday 116
+#define SYS_getrusage 117
+#define SYS_readv 120
+#define SYS_writev 121
+#define SYS_fchmod 124
+#define SYS_rename 128
+#define SYS_mkfifo 132
+#define SYS_mkdir 136
+#define SYS_rmdir 137
+#define SYS_utimes 138
+#define SYS_setsid 147
+#define SYS_statfs 157
+#define SYS_fstatfs 158
+#define SYS_uname 164
+#define SYS_extpread 173
+#define SYS_extpwrite 174
+#define SYS_setgid 181
+#define SYS_getrlimit 194
+#define SYS_setrlimit 195
+#define SYS_mmap 197
+#define SYS_lseek 199
+#define SYS_truncate 200
+#define SYS_ftruncate 201
+#define SYS___sysctl 202
+#define SYS_mlock 203
+#define SYS_munlock 204
+#define SYS_getpgid 207
+#define SYS_poll 209
+#define SYS_clock_gettime 232
+#define SYS_clock_getres 234
+#define SYS_nanosleep 240
+#define SYS_minherit 250
+#define SYS_rfork 251
+#define SYS_getsid 310
+#define SYS_mlockall 324
+#define SYS_munlockall 325
+#define SYS___getcwd 326
+#define SYS_sched_yield 331
+#define SYS_sigprocmask 340
+#define SYS_sigsuspend 341
+#define SYS_sigaction 342
+#define SYS_sigpending 343
+#define SYS_sigreturn 344
+#define SYS_umtx_sleep 469
+#define SYS_umtx_wakeup 470
+#define SYS_set_tls_area 472
+#define SYS_get_tls_area 473
+#define SYS_stat 475
+#define SYS_fstat 476
+#define SYS_lstat 477
+#define SYS_getdirentries 479
+#define SYS_getdents 480
+#define SYS_mcontrol 485
+#define SYS_extexit 494
+#define SYS_lwp_create 495
+#define SYS_lwp_gettid 496
+#define SYS_lwp_kill 497
+#define SYS_openat 504
+#define SYS_fstatat 505
+
+/* -1 and errno on error. */
+long syscall6(long number, long a, long b, long c, long d, long e, long f);
+/* With a seventh argument, which goes on the stack above a return address. */
+long syscall7(long number, long a, long b, long c, long d, long e, long f, long g);
+
+#endif
