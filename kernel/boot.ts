@@ -22,6 +22,7 @@ import { cpuProtections, hammerTime } from "./platform/pc64/machdep.ts";
 import { apInit, becomeIdleThread, cpuMpAnnounce } from "./platform/pc64/mp_machdep.ts";
 import { Pc64 } from "./platform/pc64/pc64.ts";
 import { hz } from "./lwkt/callout.ts";
+import { OSRELEASE } from "./proc/version.ts";
 import { syscall2, trap, userret } from "./trap/trap.ts";
 
 /**
@@ -89,10 +90,12 @@ function* miStartup(cx: Cx, pc64: Pc64, cpuCount: number): Exec<void> {
 function announce(cx: Cx, pc64: Pc64, protections: string): void {
   const { k, cpu } = cx;
   const { model } = cpu.cpu;
-  kprintf(cx, "Exuvia: a DragonFly-like kernel in TypeScript\n");
-  kprintf(cx, `TSC clock: ${pc64.rates.tscHz} Hz, LAPIC timer: ${pc64.rates.lapicHz} Hz\n`);
-  kprintf(cx, `CPU: ${model.brand} (${(pc64.rates.tscHz / 1e6).toFixed(2)}-MHz, ${protections})\n`);
-  kprintf(cx, `real memory  = ${k.memoryBytes} (${Math.floor(k.memoryBytes / 0x10_0000)} MB)\n`);
+  const mib = (bytes: number) => Math.floor(bytes / 0x10_0000);
+  kprintf(cx, `Exuvia ${OSRELEASE}: DragonFly's virtual memory in TypeScript\n`);
+  kprintf(cx, `TSC clock: ${pc64.rates.tscHz} Hz\n`);
+  kprintf(cx, `CPU: ${model.brand} (${(pc64.rates.tscHz / 1e6).toFixed(2)}-MHz 64-bit CPU)\n`);
+  kprintf(cx, `  Protections in force: ${protections}\n`);
+  kprintf(cx, `real memory  = ${k.memoryBytes} (${mib(k.memoryBytes)} MB)\n`);
 }
 
 function* apStart(cx: Cx, pc64: Pc64): Exec<void> {

@@ -47,9 +47,12 @@ export interface KernelOptions {
    * console. The machine is switched off when the last has ended.
    */
   readonly exec?: readonly string[];
-  /** Arguments of the first program, `argv[0]` first, instead of {@link exec}: for programs that are alone in the archive. */
-  readonly argv?: readonly string[];
-  /** Environment of the first program, `NAME=value`. */
+  /**
+   * Programs that process 1 runs one after the other, instead of {@link exec} and without a shell: the arguments of each, a path first. For
+   * archives that have no shell.
+   */
+  readonly commands?: readonly (readonly string[])[];
+  /** Environment of process 1, `NAME=value`. */
   readonly envp?: readonly string[];
   /** Kernel messages on the console at the start (`dmesg`). Default: true. */
   readonly verbose?: boolean;

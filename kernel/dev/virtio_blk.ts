@@ -285,7 +285,7 @@ export class VirtioBlk implements BlockDevice {
   }
 }
 
-/** Looks for the device and starts it (`vtblk_attach`). Undefined when there is none, or none that works. */
+/** Looks for the device and starts it (`vtblk_attach`); `cx.k.disk` is it from then on. Undefined when there is none, or none that works. */
 export function* virtioBlkAttach(cx: Cx): Exec<VirtioBlk | undefined> {
   const regs = yield* cx.k.platform.mapDevice(cx, VIRTIO_BASE, VIRTIO_BYTES);
   const at = (register: number) => gva(regs + BigInt(register));
@@ -347,6 +347,7 @@ export function* virtioBlkAttach(cx: Cx): Exec<VirtioBlk | undefined> {
   yield* kthreadCreate(cx, (cx) => disk.thread(cx), "ithread vbd0");
   yield* cx.k.platform.registerInt(cx, VIRTIO_IRQ, "vbd0", (cx) => disk.interrupt(cx));
   yield* store(REG.status, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+  cx.k.disk = disk;
   const mib = (disk.mediaBytes / 0x10_0000).toFixed(1);
   kprintf(
     cx,

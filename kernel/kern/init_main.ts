@@ -13,6 +13,7 @@ import { pmapInit } from "../pmap/pmap_bootstrap.ts";
 import { createInit, procInit } from "../proc/init.ts";
 import { dragonflySysvec } from "../proc/sysvec.ts";
 import { vfsInit } from "../vfs/vfs_conf.ts";
+import { vmPagerInit } from "../vm/vm_init.ts";
 import { swapPagerInit } from "../vm/swap_pager.ts";
 import { kmemInit } from "../vm/vm_kern.ts";
 import { vmPageStartup } from "../vm/vm_page_alloc.ts";
@@ -27,6 +28,7 @@ export function initMemory(cx: Cx): void {
   vmPageStartup(k, k.pmap.physAvail);
   pmapInit(k);
   kmemInit(cx);
+  vmPagerInit(cx);
   swapPagerInit(cx);
   k.platform.kmemReady = true;
   const free = k.vmmeter.vFreeCount;

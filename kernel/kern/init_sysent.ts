@@ -15,6 +15,8 @@ import { timeSyscalls } from "../proc/kern_time.ts";
 import { umtxSyscalls } from "../proc/kern_umtx.ts";
 import { sendsigSyscalls } from "../proc/sendsig.ts";
 import { sigSyscalls } from "../proc/sig_syscalls.ts";
+import { vmMmapSyscalls } from "../vm/vm_mmap.ts";
+import { vmUnixSyscalls } from "../vm/vm_unix.ts";
 import { kernDescripSyscalls } from "./kern_descrip_syscalls.ts";
 import { sysGenericSyscalls } from "./sys_generic.ts";
 import type { SyscallTable } from "./sysent.ts";
@@ -37,4 +39,6 @@ export const sysent: SyscallTable = [
   ...kernDescripSyscalls,
   ...vfsSyscalls,
   ...vfsAttrSyscalls,
+  ...vmMmapSyscalls,
+  ...vmUnixSyscalls,
 ];

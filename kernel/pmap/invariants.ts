@@ -11,7 +11,7 @@
  *  6. (M becomes `m.dirty` before it disappears: no snapshot shows it; the model test does.) What a snapshot shows: a writable mapping
  *     never maps a page that is free or on CACHE.
  *  7. `residentCount` = pv's of the tree + unmanaged mappings; `wiredCount` = entries with W. After release 1 and 0.
- *  8. The tree is a tree, and each pv in it says so; nobody holds a pv that nobody works with.
+ *  8. The tree is a tree, and each pv in it says so; when nobody is at work, no pv is locked and each has the one hold of its association.
  *  9. A CPU's bit in `pmActive` is set for the pmap that it has loaded, and for no other, but for one that it is loading or leaving now.
  * 10. A root has the kernel's entries in the kernel's slots (an EPT root has none), and no page is two tables.
  *
@@ -61,21 +61,22 @@ export type Read64 = (pa: number) => bigint;
 /** Entries of a root that are the user's. */
 const USER_SLOTS = 256;
 
-/** What is wrong, in words; empty when all rules hold. */
-export function checkInvariants(cx: Cx): string[] {
-  return checkInvariantsWith(cx.k, (pa) => {
+/** What is wrong, in words; empty when all rules hold. @param idle Nobody is in the middle of a pmap operation, so no lock excuses anything. */
+export function checkInvariants(cx: Cx, idle = false): string[] {
+  const read: Read64 = (pa) => {
     const operation = cx.cpu.load64(physToDmap(hpa(pa)))[Symbol.iterator]();
     const { done, value } = operation.next();
     if (done !== true) {
       throw new Error(`checkInvariants: RAM at 0x${pa.toString(16)} is not in the direct map`);
     }
     return value;
-  });
+  };
+  return checkInvariantsWith(cx.k, read, idle);
 }
 
 /** The same for a machine that stands still. */
-export function checkInvariantsWith(k: Kernel, read64: Read64): string[] {
-  return new Checker(k, read64).run();
+export function checkInvariantsWith(k: Kernel, read64: Read64, idle = false): string[] {
+  return new Checker(k, read64, idle).run();
 }
 
 /** Pages beyond which nothing more is said. */
@@ -84,15 +85,17 @@ const FINDINGS_MAX = 50;
 class Checker {
   readonly #k: Kernel;
   readonly #read64: Read64;
+  readonly #idle: boolean;
   readonly #wrong: string[] = [];
   /** Which table each frame is. */
   readonly #tables = new Map<Hpa, string>();
   /** Pages' mappings that were found in trees. */
   readonly #mappings = new Map<VmPage, Set<PvEntry>>();
 
-  constructor(k: Kernel, read64: Read64) {
+  constructor(k: Kernel, read64: Read64, idle: boolean) {
     this.#k = k;
     this.#read64 = read64;
+    this.#idle = idle;
   }
 
   run(): string[] {
@@ -116,7 +119,7 @@ class Checker {
     for (const text of pmap.pmPvroot.check()) this.#say(`${name}: pv tree: ${text}`);
     // Somebody is at work here: his pv's, and all counts, are left out.
     const quiet = !pvs.some(pvLocked) && pmap.pmSpin.owner === undefined;
-    for (const pv of pvs) this.#pv(pmap, name, pv, quiet);
+    for (const pv of pvs) this.#pv(pmap, name, pv);
     const counted = { entries: 0, unmanaged: 0, wired: 0 };
     for (const pv of pvs) {
       if (pindexLevel(pv.pvPindex) > 0) this.#table(pmap, name, pv, quiet, counted);
@@ -137,14 +140,16 @@ class Checker {
   }
 
   /** Rules 1, 2 and 8 from the pv's side. */
-  #pv(pmap: Pmap, name: string, pv: PvEntry, quiet: boolean): void {
+  #pv(pmap: Pmap, name: string, pv: PvEntry): void {
     const level = pindexLevel(pv.pvPindex);
     const what = `${name}: ${nameOf(pv.pvPindex)}`;
     if (pv.pvPmap !== pmap) this.#say(`${what}: its pv names another pmap`);
-    if (pvLocked(pv)) return;
-    if (quiet && pvHolds(pv) !== 1) {
-      this.#say(`${what}: its pv has ${pvHolds(pv)} holds, but nobody is at work`);
+    if (this.#idle && (pvLocked(pv) || pvHolds(pv) !== 1)) {
+      this.#say(
+        `${what}: nobody is at work, but its pv is ${pvLocked(pv) ? "locked" : `held ${pvHolds(pv)} times`}`,
+      );
     }
+    if (pvLocked(pv)) return;
     const m = pv.pvM;
     if (m === undefined) return this.#say(`${what}: its pv has no page`);
     if (level === 0) {

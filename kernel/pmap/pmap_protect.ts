@@ -107,11 +107,11 @@ function* clearWrite(cx: Cx, m: VmPage): Exec<void> {
       yield* pmapInvalDeinterlock(cx, info, pmap);
       yield* pmapInvalDone(cx, info);
     }
-    const next = pv.pvListNext;
     pvPut(cx, pv);
     yield* vmPageSpinLock(cx, m);
-    // The list may be another one now. Historical bug (5ee06c6c18 and others): go on with what was next when the lock was held last.
-    pv = cx.k.bug("pv-list-restart") ? next : m.md.pvHead;
+    // The list may be another one now. Historical bug (5ee06c6c18 and others): go on from where the lock was held last; the mapping there may
+    // be gone, and its structure on another page's list.
+    pv = cx.k.bug("pv-list-restart") ? pv.pvListNext : m.md.pvHead;
   }
   vmPageSpinUnlock(cx, m);
 }

@@ -70,9 +70,7 @@ export function procInit(cx: Cx, sysent: Sysentvec, brands: readonly ElfBrand[] 
 /** Makes process 1 and lets it run (`create_init`, `kick_init`). The root file system is mounted. */
 export function* createInit(cx: Cx): Exec<Proc> {
   const { options } = cx.k;
-  const commands = options.argv !== undefined
-    ? [options.argv]
-    : (options.exec ?? []).map((line) => ["/bin/sh", "-c", line]);
+  const commands = options.commands ?? (options.exec ?? []).map((line) => ["/bin/sh", "-c", line]);
   const body = commands.length === 0 ? startInit : (at: Cx) => runCommands(at, commands);
   const p = yield* newProcess(cx, "init", body, undefined);
   cx.k.procs.initproc = p;
@@ -166,6 +164,7 @@ function* runCommands(cx: Cx, commands: readonly (readonly string[])[]): Exec<vo
   for (const argv of commands) {
     const child = yield* newProcess(cx, "sh", (at) => startCommand(at, argv), cx.proc!);
     procs.exitStatus = yield* waitForCommand(cx, child);
+    procs.statuses.push(procs.exitStatus);
   }
   yield* exit1(cx, wExitcode(procs.exitStatus));
 }

@@ -314,6 +314,8 @@ export class ProcState {
   nextpid = 0;
   /** forks since boot: sysctl vm.stats.vm.v_forks and friends are in vmmeter; this one feeds the leak check. */
   nprocs = 0;
+  /** Statuses of the commands that process 1 was told to run, in their order, as a shell gives them. */
+  readonly statuses: number[] = [];
   /** Status with which the machine ends once process 1 has: that of the command or shell that init ran. */
   exitStatus = 0;
 

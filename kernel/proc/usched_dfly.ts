@@ -228,9 +228,14 @@ export function schedulerclock(cx: Cx): void {
   ud.cpticks++;
   ud.estcpu = Math.min(ESTCPUMAX, ud.estcpu + ESTCPU_TICK);
   resetpriority(lp);
+  const { gd } = cx, dd = pcpuOf(cx, gd);
+  if (dd.uschedcp === lp) dd.upri = ud.priority;
+  // A thread that lost its seat, or a tie: lwkt's queue gets its turn on the way to user mode (`lwkt_schedulerclock`).
+  const first = gd.gdTdrunq[0];
+  if (first !== undefined && first.tdPri >= gd.gdCurthread.tdPri) gd.gdReqflags |= RQF.AST_LWKT_RESCHED;
   if (++ud.rrcount < RRINTERVAL) return;
   ud.rrcount = 0;
-  if (pcpuOf(cx, cx.gd).runqcount > 0) cx.gd.gdReqflags |= RQF.AST_USER_RESCHED;
+  if (dd.runqcount > 0) gd.gdReqflags |= RQF.AST_USER_RESCHED;
 }
 
 /** Recent use fades: by a third each second, whether the thread ran or slept (`dfly_recalculate_estcpu`). */

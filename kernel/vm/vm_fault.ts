@@ -71,7 +71,13 @@ export {
  * @returns KERN_SUCCESS; KERN_INVALID_ADDRESS (nothing is mapped), KERN_PROTECTION_FAILURE (not allowed, or behind the end of the object),
  *   KERN_FAILURE (the data cannot be read).
  */
-export function* vmFault(cx: Cx, map: VmMap, va: bigint, faultType: VmProt, faultFlags: number): Exec<number> {
+export function* vmFault(
+  cx: Cx,
+  map: VmMap,
+  va: bigint,
+  faultType: VmProt,
+  faultFlags: number,
+): Exec<number> {
   const address = truncPage(va);
   cx.k.vmmeter.vVmFaults++;
   yield* lwktGettoken(cx, map.token);
@@ -114,7 +120,9 @@ function* attempt(cx: Cx, map: VmMap, wanted: Wanted, shared: SharedChoice): Exe
   kassert(m !== undefined && fs.lookupStillValid, "vm_fault: no page, or the map is not locked");
   vmPageFlagSet(m, PG_REFERENCED);
   // Memory that is wired but may not be read is brought in and not mapped.
-  if (fs.prot & VM_PROT_READ) yield* pmapEnter(cx, found.map.pmap, address, m, fs.prot, found.wired, found.entry);
+  if (fs.prot & VM_PROT_READ) {
+    yield* pmapEnter(cx, found.map.pmap, address, m, fs.prot, found.wired, found.entry);
+  }
   if (faultFlags & VM_FAULT_WIRE_MASK) {
     kassert(found.wired, "vm_fault: the entry to wire is not wired");
     vmPageWire(cx, m);

@@ -437,7 +437,9 @@ function* finish(cx: Cx, fs: Faultstate, firstPindex: number, writing: boolean):
   }
   if (writing || (fs.faultFlags & VM_FAULT_DIRTY) !== 0) {
     vmPageDirty(cx, m);
-    if (m.object !== undefined && vmObjectIsAnonymous(m.object) && !heldShared(fs, m.object)) swapPagerUnswapped(cx, m);
+    if (m.object !== undefined && vmObjectIsAnonymous(m.object) && !heldShared(fs, m.object)) {
+      swapPagerUnswapped(cx, m);
+    }
   }
   return KERN_SUCCESS;
 }

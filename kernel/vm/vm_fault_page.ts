@@ -14,7 +14,14 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { lwktGettoken, lwktReltoken } from "../lwkt/token.ts";
 import { pmapFaultPageQuick } from "../pmap/pmap_extract.ts";
-import { faultEnter, faultLeave, Faultstate, type SharedChoice, VM_FAULT_DIRTY, vmFaultObject } from "./vm_fault_object.ts";
+import {
+  faultEnter,
+  faultLeave,
+  Faultstate,
+  type SharedChoice,
+  VM_FAULT_DIRTY,
+  vmFaultObject,
+} from "./vm_fault_object.ts";
 import type { VmMap } from "./vm_map.ts";
 import { vmMapLookup, vmMapLookupDone } from "./vm_map_lookup.ts";
 import { vmMapGrowstack } from "./vm_map_stack.ts";
@@ -68,7 +75,10 @@ export function* vmFaultPage(
       grow = false;
       const { proc } = cx;
       const vm = proc?.pVmspace;
-      if (proc !== undefined && vm?.vmMap === map && (yield* vmMapGrowstack(cx, proc, vm, address)) === KERN_SUCCESS) {
+      if (
+        proc !== undefined && vm?.vmMap === map &&
+        (yield* vmMapGrowstack(cx, proc, vm, address)) === KERN_SUCCESS
+      ) {
         continue;
       }
     }

@@ -72,7 +72,9 @@ export function* vmFaultWire(cx: Cx, map: VmMap, entry: VmMapEntry, userWire: bo
   }
   yield* vmMapLock(cx, map);
   // The last page tried is the one that failed.
-  if (rv !== KERN_SUCCESS) yield* unwirePages(cx, map, entry.object, start, va - page, (at) => indexOf(entry, at));
+  if (rv !== KERN_SUCCESS) {
+    yield* unwirePages(cx, map, entry.object, start, va - page, (at) => indexOf(entry, at));
+  }
   return rv;
 }
 

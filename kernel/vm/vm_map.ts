@@ -97,6 +97,8 @@ export class VmMapState {
   entryCount = 0;
   /** Address spaces that exist. */
   vmspaceCount = 0;
+  /** `vm.vkernel_enable`: programs may be kernels (MAP_VPAGETABLE, the vmspace calls). */
+  vkernelEnable = false;
 }
 
 // ---- lock
@@ -201,16 +203,24 @@ export function vmMapCheck(map: VmMap): string[] {
   let count = 0;
   for (const entry of map.entries()) {
     const where = `entry 0x${entry.start.toString(16)}..0x${entry.end.toString(16)}`;
-    if (entry.start < at || entry.end <= entry.start || entry.end > map.max) wrong.push(`${where} overlaps or is out of range`);
-    if (entry.next.prev !== entry || entry.prev.next !== entry) wrong.push(`${where} is not linked both ways`);
+    if (entry.start < at || entry.end <= entry.start || entry.end > map.max) {
+      wrong.push(`${where} overlaps or is out of range`);
+    }
+    if (entry.next.prev !== entry || entry.prev.next !== entry) {
+      wrong.push(`${where} is not linked both ways`);
+    }
     if (map.rbRoot.find(entry.start) !== entry) wrong.push(`${where} is not in the tree`);
-    if (entry.object !== undefined && entry.object.refCount <= 0) wrong.push(`${where} uses an object without references`);
+    if (entry.object !== undefined && entry.object.refCount <= 0) {
+      wrong.push(`${where} uses an object without references`);
+    }
     if ((entry.eflags & 0x0c) === 0x08) wrong.push(`${where} is NEEDS_COPY but not COW`);
     at = entry.end;
     size += entry.end - entry.start;
     count++;
   }
-  if (size !== map.size) wrong.push(`size is 0x${map.size.toString(16)}, the entries say 0x${size.toString(16)}`);
+  if (size !== map.size) {
+    wrong.push(`size is 0x${map.size.toString(16)}, the entries say 0x${size.toString(16)}`);
+  }
   if (count !== map.nentries || count !== map.rbRoot.size) {
     wrong.push(`nentries ${map.nentries}, tree ${map.rbRoot.size}, list ${count}`);
   }

@@ -17,7 +17,13 @@ import {
   vmMapLookupEntry,
   vmMapUnlock,
 } from "./vm_map.ts";
-import { MAP_RESERVE_COUNT, type MapCount, type VmMapEntry, vmMapEntryRelease, vmMapEntryReserve } from "./vm_map_entry.ts";
+import {
+  MAP_RESERVE_COUNT,
+  type MapCount,
+  type VmMapEntry,
+  vmMapEntryRelease,
+  vmMapEntryReserve,
+} from "./vm_map_entry.ts";
 import { vmMapSimplifyEntry } from "./vm_map_clip.ts";
 import {
   OBJ_ONEMAPPING,
@@ -28,6 +34,7 @@ import {
   vmObjectReferenceQuick,
 } from "./vm_object.ts";
 import { vmObjectCoalesce } from "./vm_object_grow.ts";
+import { vmMapDelete } from "./vm_map_remove.ts";
 import {
   atop,
   KERN_INVALID_ADDRESS,
@@ -76,6 +83,8 @@ export interface MapInsert {
   readonly max: VmProt;
   /** MAP_COPY_ON_WRITE, MAP_NOFAULT, … */
   readonly cow?: number;
+  /** VM_INHERIT_*, what a child gets. */
+  readonly inheritance?: number;
 }
 
 /** `protoeflags`: entry flags by the `cow` argument. */
@@ -96,7 +105,8 @@ const EFLAGS_OF_COW: readonly (readonly [cow: number, eflags: number])[] = [
  * @returns KERN_SUCCESS, KERN_INVALID_ADDRESS (outside the map), KERN_NO_SPACE (something is there).
  */
 export function* vmMapInsert(cx: Cx, map: VmMap, count: MapCount, what: MapInsert): Exec<number> {
-  const { start, end, prot, max, cow = 0, maptype = VM_MAPTYPE_NORMAL } = what;
+  const { start, end, prot, max, cow = 0, maptype = VM_MAPTYPE_NORMAL, inheritance = VM_INHERIT_DEFAULT } =
+    what;
   if (start < map.min || end > map.max || start >= end) return KERN_INVALID_ADDRESS;
   const { found, entry: prev } = vmMapLookupEntry(map, start);
   if (found) return KERN_NO_SPACE;
@@ -111,7 +121,7 @@ export function* vmMapInsert(cx: Cx, map: VmMap, count: MapCount, what: MapInser
     vmObjectDrop(cx, object);
   } else if (yield* extend(cx, map, prev, start, end, eflags, maptype)) {
     // prev's object covers the new range too; perhaps its entry can.
-    if (prev.inheritance === VM_INHERIT_DEFAULT && prev.protection === prot && prev.maxProtection === max) {
+    if (prev.inheritance === inheritance && prev.protection === prot && prev.maxProtection === max) {
       map.size += end - prev.end;
       prev.end = end as Gva;
       yield* vmMapSimplifyEntry(cx, map, prev, count);
@@ -131,14 +141,29 @@ export function* vmMapInsert(cx: Cx, map: VmMap, count: MapCount, what: MapInser
   entry.maptype = maptype;
   entry.protection = prot;
   entry.maxProtection = max;
+  entry.inheritance = inheritance;
   vmMapEntryLink(map, prev, entry);
   map.size += end - start;
   // first_free moves up only over memory without a gap.
-  if (map.firstFree === prev && entry.start === (prev === map.header ? map.min : prev.end)) map.firstFree = entry;
+  if (map.firstFree === prev && entry.start === (prev === map.header ? map.min : prev.end)) {
+    map.firstFree = entry;
+  }
 
-  if ((cow & (MAP_PREFAULT | MAP_PREFAULT_PARTIAL)) !== 0 && maptype !== VM_MAPTYPE_VPAGETABLE && object !== undefined) {
+  if (
+    (cow & (MAP_PREFAULT | MAP_PREFAULT_PARTIAL)) !== 0 && maptype !== VM_MAPTYPE_VPAGETABLE &&
+    object !== undefined
+  ) {
     const limit = (cow & MAP_PREFAULT_PARTIAL) !== 0 ? MAP_PREFAULT_PARTIAL : MAP_PREFAULT_MADVISE;
-    yield* pmapObjectInitPt(cx, map.pmap, entry.start, prot, object, offToIdx(offset), Number(end - start), limit);
+    yield* pmapObjectInitPt(
+      cx,
+      map.pmap,
+      entry.start,
+      prot,
+      object,
+      offToIdx(offset),
+      Number(end - start),
+      limit,
+    );
   }
   return KERN_SUCCESS;
 }
@@ -221,16 +246,24 @@ export interface MapFind extends Omit<MapInsert, "start" | "end"> {
   readonly align?: bigint;
   /** Look for room from `addr` on; else exactly there. */
   readonly fitit: boolean;
+  /** What is there goes first (MAP_FIXED), in one locking: no other thread can map in between. */
+  readonly replace?: boolean;
 }
 
 /** An address, or why there is none. */
-export type MapAt = { readonly rv: typeof KERN_SUCCESS; readonly addr: Gva } | { readonly rv: number; readonly addr: undefined };
+export type MapAt = { readonly rv: typeof KERN_SUCCESS; readonly addr: Gva } | {
+  readonly rv: number;
+  readonly addr: undefined;
+};
 
 /** Locks the map, finds room and maps (`vm_map_find`). */
 export function* vmMapFind(cx: Cx, map: VmMap, what: MapFind): Exec<MapAt> {
-  const { addr, length, align, fitit } = what;
+  const { addr, length, align, fitit, replace } = what;
   const count = vmMapEntryReserve(MAP_RESERVE_COUNT);
   yield* vmMapLock(cx, map);
+  if (replace && addr >= map.min && addr + length <= map.max) {
+    yield* vmMapDelete(cx, map, addr, addr + length, count);
+  }
   const start = fitit ? vmMapFindspace(map, addr, length, align) : (addr as Gva);
   const rv = start === undefined
     ? KERN_NO_SPACE

@@ -47,7 +47,13 @@ function objectPages(entry: VmMapEntry): number {
 
 /** Gives a private mapping the object that it writes to (`vm_map_entry_shadow`). The map is locked exclusively. */
 export function* vmMapEntryShadow(cx: Cx, entry: VmMapEntry, addref: boolean): Exec<void> {
-  const { object, offset } = yield* vmObjectShadow(cx, entry.object, entry.offset, objectPages(entry), addref);
+  const { object, offset } = yield* vmObjectShadow(
+    cx,
+    entry.object,
+    entry.offset,
+    objectPages(entry),
+    addref,
+  );
   entry.object = object;
   entry.offset = offset;
   entry.eflags &= ~MAP_ENTRY_NEEDS_COPY;

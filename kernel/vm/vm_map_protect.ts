@@ -171,12 +171,22 @@ function* protect(
 }
 
 /** Sets what a child gets of `[start, end)` (`vm_map_inherit`). */
-export function* vmMapInherit(cx: Cx, map: VmMap, from: bigint, to: bigint, inheritance: number): Exec<number> {
+export function* vmMapInherit(
+  cx: Cx,
+  map: VmMap,
+  from: bigint,
+  to: bigint,
+  inheritance: number,
+): Exec<number> {
   if (inheritance < VM_INHERIT_SHARE || inheritance > VM_INHERIT_NONE) return KERN_INVALID_ARGUMENT;
   const { start, end } = vmMapRangeCheck(map, from, to);
   const count = vmMapEntryReserve(MAP_RESERVE_COUNT);
   yield* lockRange(cx, map, start, end);
-  for (let entry = firstEntry(cx, map, start, count); entry !== map.header && entry.start < end; entry = entry.next) {
+  for (
+    let entry = firstEntry(cx, map, start, count);
+    entry !== map.header && entry.start < end;
+    entry = entry.next
+  ) {
     vmMapClipEnd(cx, map, entry, end, count);
     entry.inheritance = inheritance;
     yield* vmMapSimplifyEntry(cx, map, entry, count);
@@ -223,7 +233,11 @@ export function* vmMapMadvise(
   const count = vmMapEntryReserve(MAP_RESERVE_COUNT);
   yield* lockRange(cx, map, start, end);
   let rv = KERN_SUCCESS;
-  for (let entry = firstEntry(cx, map, start, count); entry !== map.header && entry.start < end; entry = entry.next) {
+  for (
+    let entry = firstEntry(cx, map, start, count);
+    entry !== map.header && entry.start < end;
+    entry = entry.next
+  ) {
     if (entry.maptype === VM_MAPTYPE_SUBMAP) continue;
     vmMapClipEnd(cx, map, entry, end, count);
     if (change !== undefined) {
@@ -277,7 +291,13 @@ function* adviseOnPages(cx: Cx, map: VmMap, start: bigint, end: bigint, behav: n
 }
 
 /** Whether `[start, end)` is mapped without holes and allows `prot` everywhere (`vm_map_check_protection`). */
-export function* vmMapCheckProtection(cx: Cx, map: VmMap, start: bigint, end: bigint, prot: VmProt): Exec<boolean> {
+export function* vmMapCheckProtection(
+  cx: Cx,
+  map: VmMap,
+  start: bigint,
+  end: bigint,
+  prot: VmProt,
+): Exec<boolean> {
   yield* vmMapLockRead(cx, map);
   const ok = checkProtection(map, start, end, prot);
   yield* vmMapUnlockRead(cx, map);
@@ -293,4 +313,3 @@ function checkProtection(map: VmMap, start: bigint, end: bigint, prot: VmProt): 
   }
   return true;
 }
-

@@ -14,7 +14,15 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import type { Proc } from "../proc/proc.ts";
 import { RLIMIT_STACK } from "../proc/resource.ts";
-import { MAP_WIREFUTURE, type VmMap, vmMapLock, vmMapLockRead, vmMapLockUpgrade, vmMapLookupEntry, vmMapUnlock } from "./vm_map.ts";
+import {
+  MAP_WIREFUTURE,
+  type VmMap,
+  vmMapLock,
+  vmMapLockRead,
+  vmMapLockUpgrade,
+  vmMapLookupEntry,
+  vmMapUnlock,
+} from "./vm_map.ts";
 import { MAP_RESERVE_COUNT, type VmMapEntry, vmMapEntryRelease, vmMapEntryReserve } from "./vm_map_entry.ts";
 import { vmMapFindspace, vmMapInsert } from "./vm_map_insert.ts";
 import { vmMapUnwire } from "./vm_map_wire.ts";
@@ -51,7 +59,9 @@ export function* vmMapStack(
   const init = maxSsize < SGROWSIZ ? maxSsize : SGROWSIZ;
   yield* vmMapLock(cx, map);
   let at: bigint | undefined = addrbos;
-  if ((flags & (MAP_FIXED | MAP_TRYFIXED)) === 0) at = vmMapFindspace(map, addrbos, maxSsize, undefined, flags | MAP_STACK);
+  if ((flags & (MAP_FIXED | MAP_TRYFIXED)) === 0) {
+    at = vmMapFindspace(map, addrbos, maxSsize, undefined, flags | MAP_STACK);
+  }
   let rv = KERN_NO_SPACE;
   if (at !== undefined) {
     const { found, entry: prev } = vmMapLookupEntry(map, at);
@@ -113,8 +123,11 @@ export function* vmMapGrowstack(cx: Cx, p: Proc, vm: Vmspace, addr: bigint): Exe
     const { found, entry } = vmMapLookupEntry(map, at);
     if (!found || entry.wiredCount !== 0 || (entry.eflags & MAP_ENTRY_STACK) === 0) return undefined;
     const above = entry.next;
-    const stackWired = above !== map.header && above.start === entry.end && (above.eflags & MAP_ENTRY_USER_WIRED) !== 0;
-    return stackWired || (map.flags & MAP_WIREFUTURE) !== 0 ? { start: entry.start, end: entry.end } : undefined;
+    const stackWired = above !== map.header && above.start === entry.end &&
+      (above.eflags & MAP_ENTRY_USER_WIRED) !== 0;
+    return stackWired || (map.flags & MAP_WIREFUTURE) !== 0
+      ? { start: entry.start, end: entry.end }
+      : undefined;
   }
 
   function* grow(

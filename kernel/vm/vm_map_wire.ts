@@ -29,7 +29,13 @@ import {
  * @param newPageable True: munlock.
  * @returns KERN_SUCCESS; KERN_INVALID_ADDRESS when there is a hole; or why a page could not be had, and then what this call wired is unwired.
  */
-export function* vmMapUnwire(cx: Cx, map: VmMap, start: bigint, end: bigint, newPageable: boolean): Exec<number> {
+export function* vmMapUnwire(
+  cx: Cx,
+  map: VmMap,
+  start: bigint,
+  end: bigint,
+  newPageable: boolean,
+): Exec<number> {
   const count = vmMapEntryReserve(MAP_RESERVE_COUNT);
   yield* vmMapLock(cx, map);
   let rv = KERN_INVALID_ADDRESS;
@@ -40,7 +46,7 @@ export function* vmMapUnwire(cx: Cx, map: VmMap, start: bigint, end: bigint, new
     } else {
       const wired: VmMapEntry[] = [];
       rv = yield* userWire(cx, map, start, end, wired);
-      if (rv !== KERN_SUCCESS) for (const entry of wired) yield* userUnwireEntry(cx, map, entry);
+      if (rv !== KERN_SUCCESS) { for (const entry of wired) yield* userUnwireEntry(cx, map, entry); }
     }
     yield* vmMapUnclipRange(cx, map, start, end, count);
   }

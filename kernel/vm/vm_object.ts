@@ -345,7 +345,9 @@ export function vmObjectChainRelease(cx: Cx, object: VmObject): void {
 export function vmObjectChainReleaseAll(cx: Cx, first: VmObject, stop: VmObject): void {
   let object: VmObject | undefined = first;
   while (object !== stop) {
-    if (object === undefined) throw new Error("vm_object_chain_release_all: the chain does not lead to its end");
+    if (object === undefined) {
+      throw new Error("vm_object_chain_release_all: the chain does not lead to its end");
+    }
     // Read before the release: a collapse may run as soon as the lock is free. (Nothing runs between here and there.)
     const backing: VmObject | undefined = object.backingObject;
     vmObjectChainRelease(cx, object);

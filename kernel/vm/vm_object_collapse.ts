@@ -136,7 +136,9 @@ function* merge(cx: Cx, object: VmObject, backing: VmObject): Exec<void> {
   backing.flags &= ~OBJ_ONSHADOW;
   backing.backingObject = undefined;
   object.backingObject = bbobj;
-  object.backingObjectOffset = bbobj === undefined ? 0 : object.backingObjectOffset + backing.backingObjectOffset;
+  object.backingObjectOffset = bbobj === undefined
+    ? 0
+    : object.backingObjectOffset + backing.backingObjectOffset;
   kassert(backing.refCount === 1, "vm_object_collapse: backing object got a reference");
   kassert(backing.residentPageCount === 0, "vm_object_collapse: backing object still has pages");
   backing.refCount = 0;
@@ -169,7 +171,9 @@ function* bypass(cx: Cx, object: VmObject, backing: VmObject, dlist: VmObject[])
   backing.generation++;
   if (bbobj === undefined || bbobj.type === OBJT_VNODE) object.flags &= ~OBJ_ONSHADOW;
   object.backingObject = bbobj;
-  object.backingObjectOffset = bbobj === undefined ? 0 : object.backingObjectOffset + backing.backingObjectOffset;
+  object.backingObjectOffset = bbobj === undefined
+    ? 0
+    : object.backingObjectOffset + backing.backingObjectOffset;
   cx.k.vmObject.objectBypasses++;
   // Our reference to backing is the list's now.
   dlist.push(backing);

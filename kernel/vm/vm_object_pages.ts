@@ -39,10 +39,7 @@ import {
 import { vmPageoutFlush } from "./vm_pageout.ts";
 import { vmPageDontneed } from "./vm_page_cache.ts";
 import { vmPageProtect, vmPageTestDirty } from "./vm_page_valid.ts";
-import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED, offToIdx,
-  VM_PROT_NONE,
-  VM_PROT_READ,
-} from "./vm_param.ts";
+import { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED, offToIdx, VM_PROT_NONE, VM_PROT_READ } from "./vm_param.ts";
 
 /** vm_object_page_clean: wait for the writes. */
 export const OBJPC_SYNC = 0x1;
@@ -82,7 +79,10 @@ export function* vmObjectPageClean(
     if (m.dirty === 0 || m.valid !== VM_PAGE_BITS_ALL) {
       vmPageWakeup(cx, m);
     } else {
-      if (cluster.length === CLEAN_CLUSTER || (cluster.length > 0 && cluster[cluster.length - 1]!.pindex + 1 !== at)) {
+      if (
+        cluster.length === CLEAN_CLUSTER ||
+        (cluster.length > 0 && cluster[cluster.length - 1]!.pindex + 1 !== at)
+      ) {
         yield* vmPageoutFlush(cx, cluster, put);
         cluster = [];
       }
@@ -218,7 +218,8 @@ function* madviseIn(
     yield* vmPageSleepBusy(cx, m, true, "madvpo");
     return "slept";
   }
-  const fit = m.wireCount === 0 && (m.flags & (PG_UNMANAGED | PG_NEED_COMMIT)) === 0 && m.valid === VM_PAGE_BITS_ALL;
+  const fit = m.wireCount === 0 && (m.flags & (PG_UNMANAGED | PG_NEED_COMMIT)) === 0 &&
+    m.valid === VM_PAGE_BITS_ALL;
   if (fit && advise === MADV_WILLNEED) vmPageActivate(cx, m);
   else if (fit && advise === MADV_DONTNEED) yield* vmPageDontneed(cx, m);
   else if (fit && advise === MADV_FREE) yield* freeContent(cx, object, m);

@@ -27,7 +27,14 @@ import {
 import { vmObjectCollapse } from "./vm_object_collapse.ts";
 import { OBJPC_SYNC, vmObjectPageClean } from "./vm_object_pages.ts";
 import { vmPagerDeallocate } from "./vm_pager.ts";
-import { PG_MAPPED, vmPageBusyTry, vmPageFree, vmPageRemove, vmPageSleepBusy, vmPageWakeup } from "./vm_page.ts";
+import {
+  PG_MAPPED,
+  vmPageBusyTry,
+  vmPageFree,
+  vmPageRemove,
+  vmPageSleepBusy,
+  vmPageWakeup,
+} from "./vm_page.ts";
 import { vmPageProtect } from "./vm_page_valid.ts";
 import { VM_PROT_NONE } from "./vm_param.ts";
 

@@ -65,7 +65,11 @@ export class VmPagerState {
 }
 
 /** Enters a pager into the table. */
-export function vmPagerRegister(cx: { readonly k: { readonly vmPager: VmPagerState } }, type: ObjType, ops: PagerOps): void {
+export function vmPagerRegister(
+  cx: { readonly k: { readonly vmPager: VmPagerState } },
+  type: ObjType,
+  ops: PagerOps,
+): void {
   cx.k.vmPager.ops[type] = ops;
 }
 

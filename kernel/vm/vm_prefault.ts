@@ -137,10 +137,13 @@ function* neighbour(
     object = next;
     rights &= ~VM_PROT_WRITE;
   }
-  const usable = result !== undefined && result.valid === VM_PAGE_BITS_ALL && (result.flags & PG_FICTITIOUS) === 0;
+  const usable = result !== undefined && result.valid === VM_PAGE_BITS_ALL &&
+    (result.flags & PG_FICTITIOUS) === 0;
   if (result !== undefined && usable) {
     if (result.queue - result.pc === PQ_CACHE) vmPageDeactivate(cx, result);
-    if ((rights & VM_PROT_WRITE) !== 0 && result.object !== undefined) cx.k.vmPages.objectDirtied(cx, result.object);
+    if ((rights & VM_PROT_WRITE) !== 0 && result.object !== undefined) {
+      cx.k.vmPages.objectDirtied(cx, result.object);
+    }
   } else if (result !== undefined) {
     vmPageWakeup(cx, result);
   }

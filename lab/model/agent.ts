@@ -10,7 +10,6 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../../kernel/context.ts";
 import { copyin, copyout } from "../../kernel/kern/copy.ts";
 import { SyscallWords } from "../../kernel/kern/sysent.ts";
-import { sysent } from "../../kernel/kern/init_sysent.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../../kernel/lwkt/sleep.ts";
 import { fork1, RFFDG, RFMEM, RFPROC } from "../../kernel/proc/kern_fork.ts";
 import type { Op } from "./vm_model.ts";
@@ -33,10 +32,10 @@ const SYS = {
   mlock: 203,
   munlock: 204,
   minherit: 250,
-  mmap: 477,
+  mmap: 197,
   pread: 173,
   pwrite: 174,
-  ftruncate: 480,
+  ftruncate: 201,
 } as const;
 const MAP = { SHARED: 1, PRIVATE: 2, FIXED: 0x10, ANON: 0x1000 } as const;
 const INHERIT = { share: 0, copy: 1, none: 2 } as const;
@@ -98,7 +97,7 @@ export function* prepareFirst(cx: Cx, all: Agents): Exec<void> {
 }
 
 function* system(cx: Cx, number: number, ...words: bigint[]): Exec<{ value: bigint; error: number }> {
-  const row = sysent.get(number);
+  const row = cx.proc!.pSysent!.svTable.get(number);
   if (row === undefined) throw new Error(`There is no system call ${number}`);
   const result = yield* row[3](cx, new SyscallWords(number, words.map((word) => BigInt.asUintN(64, word))));
   return "value" in result ? { value: result.value, error: 0 } : { value: -1n, error: result.error };

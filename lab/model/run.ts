@@ -14,7 +14,7 @@ import { bootKernel } from "../../kernel/boot.ts";
 import type { Cx } from "../../kernel/context.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../../kernel/lwkt/sleep.ts";
 import { checkInvariants } from "../../kernel/pmap/invariants.ts";
-import { firstProcess } from "../../kernel/proc/init.ts";
+import { newProcess } from "../../kernel/proc/init.ts";
 import { Agent, agentLoop, Agents, type Outcome, prepareFirst } from "./agent.ts";
 import { Generator, touches } from "./generate.ts";
 import { type Expected, type Op, SPACE_PAGES, VmModel } from "./vm_model.ts";
@@ -67,7 +67,7 @@ export function runModel(options: ModelOptions): ModelResult {
     sanitizer: options.sanitizer,
     seed: options.seed,
     gates: true,
-    disk: new MemoryDisk(64 << 20),
+    disk: new MemoryDisk(new Uint8Array(64 << 20)),
   });
   machine.sanitizer?.on((use) =>
     fail(
@@ -103,7 +103,7 @@ export function runModel(options: ModelOptions): ModelResult {
       for (const op of batch) if (op.kind === "exit") all.agents.delete(op.p);
       done += batch.length;
       if (batches % options.checkEvery === 0) {
-        const wrong = checkInvariants(cx.k);
+        const wrong = checkInvariants(cx);
         if (wrong.length > 0) fail(`invariant: ${wrong[0]}`);
       }
     }
@@ -114,18 +114,21 @@ export function runModel(options: ModelOptions): ModelResult {
   const body = function* (cx: Cx): Exec<void> {
     const first = new Agent();
     all.agents.set(0, first);
-    yield* firstProcess(cx, function* (inner) {
-      yield* prepareFirst(inner, all);
-      yield* agentLoop(inner, all, first);
-    });
+    yield* newProcess(
+      cx,
+      "model",
+      function* (inner: Cx) {
+        yield* prepareFirst(inner, all);
+        yield* agentLoop(inner, all, first);
+      },
+      undefined,
+    );
     yield* drive(cx, all);
   };
-  const console: number[] = [];
   bootKernel(machine, { archives: [], verbose: false, faultReports: false, bugs: options.bugs, body });
   const stop = machine.run();
   if (stop.reason === "panic") fail(`panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`);
   else if (stop.reason !== "poweroff") fail(`the machine stopped by ${stop.reason}`);
-  void console;
   return { done, failure, script };
 }
 

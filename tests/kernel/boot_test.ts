@@ -5,11 +5,12 @@ import type { Exec, GateCpu } from "../../hw/gates.ts";
 import { ENGINES, Machine } from "../../hw/machine.ts";
 import { R } from "../../hw/state.ts";
 import { bootKernel } from "../../kernel/boot.ts";
-import type { Kernel } from "../../kernel/kernel.ts";
-import { type Sysent, sysent } from "../../kernel/kern/init_sysent.ts";
-import { KSTACK_BYTES } from "../../kernel/platform/pc64/vmparam.ts";
+import type { Cx } from "../../kernel/context.ts";
+import type { Pc64 } from "../../kernel/platform/pc64/pc64.ts";
+import { SIGBUS, SIGFPE, SIGSEGV } from "../../kernel/proc/signal.ts";
+import { vmUse } from "../../kernel/vm/leak.ts";
 import { boot, builtProgram, mayRead } from "./kernel_fixture.ts";
-import { CODE_VA, exitCall, resumeOnly, userProgram } from "./user_program.ts";
+import { exitCall, resumeOnly, userProgram } from "./user_program.ts";
 
 const exit3 = userProgram((a) => exitCall(a.movImmediate32("rdi", 3)));
 const cpuCounts = [1, 2, 4];
@@ -17,9 +18,9 @@ const cpuCounts = [1, 2, 4];
 describe("the kernel", { ignore: !mayRead }, () => {
   for (const engine of ENGINES) {
     it(`runs a C program in ring 3 on the ${engine} engine`, () => {
-      const { console, kernel, stop } = boot([builtProgram("hello")], { engine });
+      const { console, statuses, stop } = boot([builtProgram("hello")], { engine });
       assertEquals(console, "Hello from ring 3\n");
-      assertEquals(kernel.ends, [{ kind: "exit", status: 0 }]);
+      assertEquals(statuses, [0]);
       assertEquals(stop.reason, "poweroff");
     });
   }
@@ -37,17 +38,16 @@ describe("the kernel", { ignore: !mayRead }, () => {
   });
 
   it("hands over arguments and environment", () => {
-    const program = builtProgram("args", { argv: ["args", "5", "b c"], envp: ["HOME=/", "X="] });
-    const { console, kernel } = boot([program]);
-    assertEquals(console.split("\n"), [
-      "pid 1, 3 arguments",
-      '  argv[0] = "args"',
+    const program = builtProgram("args", { argv: ["args", "5", "b c"] });
+    const { console, kernel } = boot([program], { kernel: { envp: ["X=", "Y=1 2"] } });
+    const lines = console.split("\n");
+    assertEquals(lines.slice(0, 4), [
+      "pid 2, 3 arguments",
+      '  argv[0] = "/bin/args"',
       '  argv[1] = "5"',
       '  argv[2] = "b c"',
-      '  envp[0] = "HOME=/"',
-      '  envp[1] = "X="',
-      "",
     ]);
+    assertMatch(console, /envp\[0\] = "PATH=(.*\n)*.*envp\[[0-9]\] = "X="\n.*"Y=1 2"/);
     assertEquals(kernel.exitStatus, 5);
   });
 
@@ -63,13 +63,13 @@ describe("the kernel", { ignore: !mayRead }, () => {
       a.db(0x68).dd(0x027f).db(0xd9, 0x2c, 0x24); // push; fldcw [rsp]: double precision
       exitCall(a.movImmediate32("rdi", 0));
     });
-    const { console, kernel } = boot([{ name: "dirty", file: dirty }, builtProgram("sse")]);
+    const { console, statuses } = boot([{ name: "dirty", file: dirty }, builtProgram("sse")]);
     assertStringIncludes(console, "right");
-    assertEquals(kernel.ends, [{ kind: "exit", status: 0 }, { kind: "exit", status: 0 }]);
+    assertEquals(statuses, [0, 0]);
   });
 
   for (
-    const { name, says } of [
+    const { name, signal = SIGSEGV, says } of [
       {
         name: "null",
         says: /page fault.*\n {2}access {5}read of 0x0{16} in user mode.*\n(.*\n)*.*PDE is not present/,
@@ -78,7 +78,7 @@ describe("the kernel", { ignore: !mayRead }, () => {
         name: "rotext",
         says: /page fault.*\n {2}access {5}write of 0x0000000000401[0-9a-f]{3}.*present, write, user/,
       },
-      { name: "divzero", says: /divide error \(#DE\)/ },
+      { name: "divzero", signal: SIGFPE, says: /divide error \(#DE\)/ },
       {
         name: "void",
         says: /fetch of 0x00000000dead0000 (.*\n)*.*nothing can be fetched at 0x00000000dead0000/,
@@ -87,16 +87,17 @@ describe("the kernel", { ignore: !mayRead }, () => {
         name: "overflow",
         says: /write of 0x00007ffffffb[0-9a-f]{4} in user mode(.*\n)*.*PTE is not present/,
       },
-      { name: "privileged", says: /general protection \(#GP\)/ },
+      { name: "privileged", signal: SIGBUS, says: /general protection \(#GP\)/ },
       { name: "stackexec", says: /fetch of 0x00007f[0-9a-f]{10}(.*\n)*.*execute disabled/ },
     ]
   ) {
     it(`reports what "${name}" did and goes on with the next program`, () => {
-      const { console, kernel } = boot([builtProgram(name), builtProgram("hello")]);
+      const { console, statuses, faults } = boot([builtProgram(name), builtProgram("hello")]);
       assertMatch(console, says);
       assertMatch(console, /rip {4}[0-9a-f]{16}/);
       assertStringIncludes(console, "Hello from ring 3");
-      assertEquals(kernel.ends.map(({ kind }) => kind), ["fault", "exit"]);
+      assertEquals(statuses, [128 + signal, 0]);
+      assertEquals(faults.length, 1);
     });
   }
 
@@ -110,49 +111,43 @@ describe("the kernel", { ignore: !mayRead }, () => {
   for (const cpus of cpuCounts) {
     it(`starts ${cpus} processors`, () => {
       const { kernel, console } = boot([builtProgram("hello")], { cpus, kernel: { verbose: true } });
-      assertEquals(kernel.cpus.map(({ id }) => id), Array.from({ length: cpus }, (_, i) => i));
-      if (cpus > 1) assertStringIncludes(console, `smp: ${cpus} processors`);
+      assertEquals(kernel.lwkt.gds.map(({ gdCpuid }) => gdCpuid), Array.from({ length: cpus }, (_, i) => i));
+      if (cpus > 1) assertStringIncludes(console, `SMP: ${cpus} CPUs`);
     });
   }
 
   it("forgets no invalidation: the worst legal TLB shows the sanitizer nothing", () => {
     const names = ["hello", "null", "sse", "overflow", "syscalls"];
     for (const cpus of cpuCounts) {
-      const { machine, kernel } = boot(names.map((name) => builtProgram(name)), {
+      const { machine, statuses } = boot(names.map((name) => builtProgram(name)), {
         tlb: "sticky",
         sanitizer: true,
         cpus,
       });
-      assertEquals(kernel.ends.length, names.length);
+      assertEquals(statuses.length, names.length);
       assertEquals(machine.sanitizer?.count, 0);
     }
   });
 
-  it("gives every page back: many programs fit where one does", () => {
-    let free: number | undefined;
-    const programs = Array.from({ length: 40 }, () => ({ name: "exit3", file: exit3 }));
-    const { kernel } = boot([...programs, builtProgram("null"), ...programs], {
-      prepare: (_machine, k) => {
-        const ends = k.ends;
-        const push = ends.push.bind(ends);
-        ends.push = (...items) => {
-          free ??= k.pages.free;
-          assertEquals(k.pages.free, free);
-          return push(...items);
-        };
-      },
-    });
-    assertEquals(kernel.ends.length, 81);
+  it("gives everything back: after forty programs as much is free as after one", () => {
+    const free = (count: number) => {
+      const programs = Array.from({ length: count }, () => ({ name: "exit3", file: exit3 }));
+      const { kernel, statuses } = boot([...programs, builtProgram("null")]);
+      assertEquals(statuses.length, count + 1);
+      return vmUse(kernel);
+    };
+    assertEquals(free(40), free(1));
   });
 });
 
 describe("the kernel and bad programs", () => {
   it("says why a file is no program, and goes on", () => {
-    const junk = new TextEncoder().encode("#!/bin/sh\necho no\n");
-    const { console, kernel } = boot([{ name: "junk", file: junk }, { name: "exit3", file: exit3 }]);
-    assertMatch(console, /exec: cannot run "junk": .*/);
-    assertEquals(kernel.ends.map(({ kind }) => kind), ["not started", "exit"]);
-    assertEquals(kernel.exitStatus, 3);
+    const junk = new TextEncoder().encode("echo no\n");
+    const { console, statuses } = boot([{ name: "junk", file: junk }, { name: "exit3", file: exit3 }], {
+      kernel: { verbose: true },
+    });
+    assertMatch(console, /exec: cannot run "\/bin\/junk": .*/);
+    assertEquals(statuses, [126, 3]);
   });
 
   it("survives every cut and every flipped byte of a program's header", () => {
@@ -166,32 +161,36 @@ describe("the kernel and bad programs", () => {
       }
     }
     const programs = files.map((file, i) => ({ name: `file${i}`, file }));
-    const { kernel, stop } = boot(programs, { memory: 64 << 20 });
+    const { statuses, stop } = boot(programs, { memory: 64 << 20, kernel: { faultReports: false } });
     assertEquals(stop.reason, "poweroff");
-    assertEquals(kernel.ends.length, files.length);
+    assertEquals(statuses.length, files.length);
   });
 
-  it("says so when a program does not fit in memory", () => {
-    const file = exit3.slice();
-    new DataView(file.buffer).setBigUint64(104, 40n << 20n, true); // p_memsz
-    const { console, kernel } = boot([{ name: "large", file }, { name: "exit3", file: exit3 }]);
-    assertStringIncludes(console, 'cannot run "large": there is not enough memory for it');
-    assertEquals(kernel.exitStatus, 3);
+  it("a program larger than the address space is refused, one larger than memory may start", () => {
+    const sized = (bytes: bigint) => {
+      const file = exit3.slice();
+      new DataView(file.buffer).setBigUint64(104, bytes, true); // p_memsz
+      return file;
+    };
+    const { statuses } = boot([
+      { name: "endless", file: sized(1n << 62n) },
+      { name: "large", file: sized(40n << 20n) },
+    ]);
+    assertEquals(statuses, [126, 3]);
   });
 });
 
 describe("ring 3 against the kernel's gates", () => {
   /** Runs a program that attacks, then a good one; both must end as they should. */
   function attack(build: Parameters<typeof userProgram>[0]) {
-    const { kernel, stop } = boot([{ name: "attack", file: userProgram(build) }, {
+    const { kernel, stop, faults } = boot([{ name: "attack", file: userProgram(build) }, {
       name: "exit3",
       file: exit3,
     }]);
     assertEquals(stop.reason, "poweroff");
     assertEquals(kernel.exitStatus, 3);
-    const end = kernel.ends[0];
-    assert(end?.kind === "fault");
-    return end.report.name;
+    assertEquals(faults.length, 1);
+    return faults[0]!.name;
   }
 
   it("RESUME with a guessed id is #GP", () => {
@@ -202,7 +201,7 @@ describe("ring 3 against the kernel's gates", () => {
   });
 
   it("entering any of the kernel's gates is #GP", () => {
-    for (let n = 0; n < 5; n++) {
+    for (let n = 0; n < 6; n++) {
       assertEquals(attack((a) => a.gate(n)), "general protection (#GP)", `gate ${n}`);
     }
   });
@@ -213,10 +212,10 @@ describe("ring 3 against the kernel's gates", () => {
 
   it("the id that another program left behind is #GP, though its pages are used again", () => {
     let id = 0n, steps = 0;
-    // Gate 5 leaves a continuation that is not done; gate 6 tells its id.
-    const leave = userProgram((a) => exitCall(a.gate(5).db(0x90)));
-    const steal = userProgram((a) => exitCall(resumeOnly(a.gate(6).move("r15", "rax"))));
-    const { kernel } = boot(
+    // Gate 6 leaves a continuation that is not done; gate 7 tells its id.
+    const leave = userProgram((a) => exitCall(a.gate(6).db(0x90)));
+    const steal = userProgram((a) => exitCall(resumeOnly(a.gate(7).move("r15", "rax"))));
+    const { statuses } = boot(
       [{ name: "leave", file: leave }, { name: "steal", file: steal }, { name: "exit3", file: exit3 }],
       {
         prepare: (machine) => {
@@ -235,62 +234,56 @@ describe("ring 3 against the kernel's gates", () => {
         },
       },
     );
-    assertEquals(kernel.ends.map(({ kind }) => kind), ["exit", "fault", "exit"]);
+    assertEquals(statuses.slice(1), [128 + SIGBUS, 3]);
     assert(id !== 0n);
     assertEquals(steps, 1);
   });
 });
 
 describe("the kernel against itself", () => {
-  /** Runs a program whose system call 999 does this in the kernel. */
-  function inKernel(body: (k: Kernel, cpu: GateCpu) => Exec<void>) {
-    const calls = sysent as Map<number, Sysent>;
-    calls.set(999, function* (k, cpu) {
-      yield* body(k, cpu);
-      return { value: 0n };
-    });
-    try {
-      const file = userProgram((a) => {
-        a.movImmediate32("rax", 999).db(0x0f, 0x05);
-        exitCall(a.movImmediate32("rdi", 3));
-      });
-      return boot([{ name: "caller", file }]);
-    } finally {
-      calls.delete(999);
-    }
+  /** Runs a body in a kernel thread. */
+  function inKernel(body: (cx: Cx) => Exec<void>) {
+    return boot([], { kernel: { body } });
   }
 
-  const stores: Record<string, (k: Kernel) => bigint> = {
-    "its own code": (k) => k.locore.doreti,
-    "the page below its stack": (k) => k.cpus[0]!.stackTop - BigInt(KSTACK_BYTES) - 8n,
+  const stores: Record<string, (cx: Cx) => bigint> = {
+    "its own code": (cx) => (cx.k.platform as Pc64).locore.doreti,
+    "the page below its stack": (cx) => cx.td.tdKstack - 8n,
     "an address that nothing is at": () => 0xffff_fff0_0000_0000n,
   };
   for (const [what, where] of Object.entries(stores)) {
     it(`a store to ${what} is a panic with a report, and no exception of the host`, () => {
-      const { stop, console } = inKernel((k, cpu) => cpu.store64(gva(where(k)), 0n));
+      const { stop, console } = inKernel((cx) => cx.cpu.store64(gva(where(cx)), 0n));
       assert(stop.reason === "panic");
       assertMatch(String(stop.error), /KernelPanic: page fault \(#PF\) in the kernel/);
       assertMatch(console, /access {5}write of 0x[0-9a-f]{16} in kernel mode/);
     });
   }
 
-  it("its data may not be executed, and a user page not with SMEP", () => {
+  it("its data may not be executed", () => {
     function* jumpTo(cpu: GateCpu, target: bigint): Exec<void> {
       cpu.cpu.rip = target;
       yield;
     }
-    for (const target of [(k: Kernel) => k.locore.apGlobaldata, () => BigInt(CODE_VA)]) {
-      const { console } = inKernel((k, cpu) => jumpTo(cpu, target(k)));
-      assertMatch(console, /access {5}fetch of 0x[0-9a-f]{16} in kernel mode/);
-    }
+    const { console } = inKernel((cx) => jumpTo(cx.cpu, (cx.k.platform as Pc64).locore.apGlobaldata));
+    assertMatch(console, /access {5}fetch of 0x[0-9a-f]{16} in kernel mode/);
   });
 
-  it("a bug in a system call stops the machine and names the gate", () => {
-    const { stop } = inKernel(() => {
-      throw new TypeError("undefined is not a page");
+  it("a bug stops the machine: the console has the sentence, the frames, the last events, the way to repeat it", () => {
+    const { stop, console } = boot([], {
+      kernel: {
+        reproduce: "deno task boot --seed 1",
+        *body() {
+          throw new TypeError("undefined is not a page");
+        },
+      },
     });
     assert(stop.reason === "panic");
-    assertEquals([stop.gate, String(stop.error)], ["syscall2", "TypeError: undefined is not a page"]);
+    assertEquals(String(stop.error), "TypeError: undefined is not a page");
+    assertMatch(console, /panic: undefined is not a page/);
+    assertMatch(console, /Trace beginning at frame 0:\n(.*\n)*.*initMain\(\) at kernel\/kern\/init_main.ts/);
+    assertMatch(console, /Last events:/);
+    assertMatch(console, /Reproduce: deno task boot --seed 1/);
   });
 });
 
@@ -298,7 +291,7 @@ Deno.test("a kernel needs a machine with gates", () => {
   const machine = new Machine({ memory: 8 << 20 });
   let message = "";
   try {
-    bootKernel(machine, { programs: [] });
+    bootKernel(machine, { archives: [] });
   } catch (error) {
     message = String(error);
   }

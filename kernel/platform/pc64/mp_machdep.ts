@@ -38,6 +38,7 @@ export function* cpuMpAnnounce(cx: Cx, pc64: Pc64, count: number): Exec<void> {
     }
   }
   k.ncpus = k.lwkt.gds.length;
+  kprintf(cx, `SMP: ${k.ncpus} CPUs\n`);
 }
 
 /** Makes the running continuation a processor's idle thread; from then on there is a `mycpu`. */

@@ -11,13 +11,14 @@ import { ERRNO } from "../../kern/errno.ts";
 import type { Ucred } from "../../proc/ucred.ts";
 import type { PollWaiter } from "../selinfo.ts";
 import type { Uio } from "../uio.ts";
-import { type Vnode, VnodeOps } from "../vnode.ts";
+import { VDIR, type Vnode, VnodeOps, vopStdopen } from "../vnode.ts";
 import type { File } from "../../kern/file.ts";
 
 /** Devices. */
 export class SpecOps extends VnodeOps {
   override *vopOpen(cx: Cx, vp: Vnode, fflag: number, cred: Ucred, fp: File | undefined): Exec<number> {
     const dev = vp.vRdev;
+    if (vp.vType === VDIR) return vopStdopen(vp, fflag);
     if (dev === undefined) return ERRNO.ENXIO;
     const error = dev.siOps.dOpen?.(cx, dev, fflag) ?? 0;
     if (error !== 0) return error;

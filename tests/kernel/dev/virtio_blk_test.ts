@@ -22,7 +22,7 @@ function withDisk(disk: BlockStore, body: (cx: Cx, vbd: BlockDevice) => Exec<voi
   return runInKernel({ disk, cpus, kernel: { swap: false } }, function* (cx) {
     assert(cx.k.disk !== undefined, "the kernel has found the disk");
     yield* body(cx, cx.k.disk);
-  }).console;
+  }).kernel.messages.text;
 }
 /** A page of the test's own. */
 function page(cx: Cx): VmPage {

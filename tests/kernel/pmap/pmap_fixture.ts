@@ -96,7 +96,7 @@ export function* entryBits(cx: Cx, pmap: Pmap, va: Gva): Exec<string> {
 
 /** All rules hold. */
 export function assertSound(cx: Cx): void {
-  assertEquals(checkInvariants(cx), []);
+  assertEquals(checkInvariants(cx, true), []);
 }
 
 /** pindex of page `n`. */

@@ -2,7 +2,12 @@ import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { gva } from "../../../hw/address.ts";
 import { pmapEnter } from "../../../kernel/pmap/pmap_enter.ts";
-import { pmapExtract, pmapFaultPageQuick, pmapMincore, pmapPrefaultOk } from "../../../kernel/pmap/pmap_extract.ts";
+import {
+  pmapExtract,
+  pmapFaultPageQuick,
+  pmapMincore,
+  pmapPrefaultOk,
+} from "../../../kernel/pmap/pmap_extract.ts";
 import { pmapPuninit, pmapRelease } from "../../../kernel/pmap/pmap_pinit.ts";
 import {
   pmapClearModify,
@@ -45,7 +50,14 @@ describe("a pmap", () => {
       const free = cx.k.vmmeter.vFreeCount, pvs = cx.k.pmap.pvCount;
       const vm = yield* newSpace(cx), pmap = vm.vmPmap;
       // Pages in different PT, PD and PDP pages.
-      const addresses = [page(0), page(1), page(600), gva(0x4000_0000n), gva(0x80_0000_0000n), gva(0x7fff_ffff_e000n)];
+      const addresses = [
+        page(0),
+        page(1),
+        page(600),
+        gva(0x4000_0000n),
+        gva(0x80_0000_0000n),
+        gva(0x7fff_ffff_e000n),
+      ];
       const pages: VmPage[] = [];
       for (const [i, va] of addresses.entries()) {
         const m = yield* newPage(cx, BigInt(i));
@@ -155,7 +167,9 @@ describe("a pmap", () => {
       yield* enterSpace(cx, vm);
       const m = yield* newPage(cx, 5n);
       for (const n of [0, 1, 2]) yield* pmapEnter(cx, pmap, page(n), m, VM_PROT_RW, false);
-      for (const n of [0, 1, 2, 3]) yield* pmapEnter(cx, other, page(n), m, n === 0 ? VM_PROT_READ : VM_PROT_RW, false);
+      for (const n of [0, 1, 2, 3]) {
+        yield* pmapEnter(cx, other, page(n), m, n === 0 ? VM_PROT_READ : VM_PROT_RW, false);
+      }
       assertEquals(m.md.pvCount, 7);
       assertSound(cx);
 

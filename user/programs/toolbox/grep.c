@@ -42,13 +42,14 @@ static int grep_file(FILE *file, const char *name) {
         if (names_only) break;
         if (count_only) continue;
         for (const char *rest = line;;) {
-            if (with_name) printf("%s:", name);
-            if (numbers) printf("%ld:", number);
+            int empty = only_matching && !invert && span.to == span.from;
+            if (!empty && with_name) printf("%s:", name);
+            if (!empty && numbers) printf("%ld:", number);
             if (!only_matching || invert) {
                 puts(line);
                 break;
             }
-            printf("%.*s\n", (int)(span.to - span.from), span.from);
+            if (!empty) printf("%.*s\n", (int)(span.to - span.from), span.from);
             rest = span.to > span.from ? span.to : span.to + 1;
             if (!*rest || whole || !matches(rest, &span)) break;
         }

@@ -188,11 +188,10 @@ static const char *text_start;
 static int not_line_start;
 static struct span *found;
 
-/* What comes behind a piece: the rest of its branch, then the rest of what the group stands in. */
+/* What comes behind the last piece of a branch: the group that the branch stands in ends, for the count-th time. */
 struct rest {
-    struct piece *piece; /* its next is what follows */
-    struct piece *group; /* not NULL: the group itself ends here; it began at `from`, its repetition is `count` */
-    const char *from;
+    struct piece *group;
+    const char *from; /* where this repetition began */
     int count;
     struct rest *outer;
 };
@@ -202,7 +201,6 @@ static const char *match_piece(struct piece *p, const char *s, int count, struct
 static const char *match_sequence(struct piece *p, const char *s, struct rest *rest) {
     if (p) return match_piece(p, s, 0, rest);
     if (!rest) return s;
-    if (!rest->group) return match_sequence(rest->piece, s, rest->outer);
     struct span saved = {NULL, NULL};
     int group = rest->group->group;
     if (group < 10) {
@@ -246,7 +244,7 @@ static const char *match_piece(struct piece *p, const char *s, int count, struct
     if (p->kind == GROUP) {
         if (p->most < 0 || count < p->most)
             for (struct branch *b = p->branches; b; b = b->next) {
-                struct rest here = {NULL, p, s, count + 1, rest};
+                struct rest here = {p, s, count + 1, rest};
                 const char *end = match_sequence(b->first, s, &here);
                 if (end) return end;
             }

@@ -132,7 +132,15 @@ static int substitute(struct command *c, char **line) {
     const char *s = *line;
     int times = 0, done = 0;
     out_length = 0;
+    const char *last_end = NULL;
     while (regex_search(c->regex, s, s == *line, spans)) {
+        /* Nothing, right behind a match, is not another match. */
+        if (spans[0].from == spans[0].to && spans[0].from == last_end) {
+            if (!*s) break;
+            add(s++, 1);
+            last_end = NULL;
+            continue;
+        }
         times++;
         add(s, (size_t)(spans[0].from - s));
         if (times < c->which) {
@@ -150,7 +158,7 @@ static int substitute(struct command *c, char **line) {
                 } else add(r, 1);
             }
         }
-        s = spans[0].to;
+        s = last_end = spans[0].to;
         if (spans[0].to == spans[0].from) {
             if (!*s) break;
             add(s++, 1);

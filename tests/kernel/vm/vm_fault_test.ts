@@ -1,0 +1,45 @@
+import { assertEquals } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { vmspaceFork } from "../../../kernel/vm/vmspace_fork.ts";
+import { pmapPinit2 } from "../../../kernel/pmap/pmap_pinit.ts";
+import { pmapSetlwpvm } from "../../../kernel/pmap/pmap_switch.ts";
+import { vmspaceRel } from "../../../kernel/vm/vmspace.ts";
+import { anonymous, inVm, page, peek, poke } from "./vm_fixture.ts";
+
+describe("vm_fault", () => {
+  it("fills anonymous memory with zeros at the first access", () =>
+    inVm(function* (cx, spaces) {
+      const vm = yield* spaces.enter(cx);
+      yield* anonymous(cx, vm, 0, 4);
+      const { vZfod } = cx.k.vmmeter;
+      assertEquals(yield* peek(cx, page(1)), 0n);
+      assertEquals(yield* poke(cx, page(2), 5n), true);
+      assertEquals(yield* peek(cx, page(2)), 5n);
+      assertEquals(cx.k.vmmeter.vZfod - vZfod, 2);
+      assertEquals(yield* peek(cx, page(4)), undefined);
+      yield* spaces.check(cx);
+    }));
+  it("copies on write after a fork, on either side", () =>
+    inVm(function* (cx, spaces) {
+      const vm = yield* spaces.enter(cx);
+      yield* anonymous(cx, vm, 0, 2);
+      yield* poke(cx, page(0), 1n);
+      yield* poke(cx, page(1), 2n);
+      const child = yield* vmspaceFork(cx, vm);
+      pmapPinit2(cx, child.vmPmap);
+      spaces.all.push(child);
+      yield* spaces.check(cx);
+      yield* poke(cx, page(0), 10n);
+      yield* spaces.check(cx);
+      yield* pmapSetlwpvm(cx, cx.lwp!, child);
+      assertEquals(yield* peek(cx, page(0)), 1n);
+      yield* poke(cx, page(1), 20n);
+      yield* spaces.check(cx);
+      yield* pmapSetlwpvm(cx, cx.lwp!, vm);
+      assertEquals([yield* peek(cx, page(0)), yield* peek(cx, page(1))], [10n, 2n]);
+      spaces.all.pop();
+      yield* vmspaceRel(cx, child);
+      yield* spaces.check(cx);
+      assertEquals([yield* peek(cx, page(0)), yield* peek(cx, page(1))], [10n, 2n]);
+    }));
+});
