@@ -38,7 +38,7 @@ const specs = {
   tlb: choice(["fast", "geometry", "sticky"], "default: sticky"),
   "no-sanitizer": flag("do not compare uses of translations with the tables"),
   memory: { value: "SIZE", help: "RAM (default 8M)", parse: parseMemory },
-  "check-every": integer("N", "batches between two checks of the invariants (default 1)", 1, 1e9),
+  "check-every": integer("N", "batches between two checks of the invariants (default 20)", 1, 1e9),
   "no-shrink": flag("do not look for a shorter failing run"),
   bug,
   help: flag("show this help"),
@@ -61,7 +61,7 @@ async function main(args: readonly string[]): Promise<number> {
       sanitizer: !options["no-sanitizer"],
       memory: options.memory ?? 8 << 20,
       bugs: options.bug ?? [],
-      checkEvery: options["check-every"] ?? 1,
+      checkEvery: options["check-every"] ?? 20,
     };
     const result = runModel(run);
     done += result.done;
@@ -73,8 +73,10 @@ async function main(args: readonly string[]): Promise<number> {
         console.log(`the same with ${shorter.flat().length} operations: ${again.failure}`);
         for (const batch of shorter) console.log(`  ${JSON.stringify(batch)}`);
       }
-      console.log(`again: deno task model --seed ${seed} --cpus ${run.cpus} --count ${run.count} --run ${run.count}` +
-        (run.bugs.length > 0 ? ` ${shellQuote(run.bugs.flatMap((name) => ["--bug", name]))}` : ""));
+      console.log(
+        `again: deno task model --seed ${seed} --cpus ${run.cpus} --count ${run.count} --run ${run.count}` +
+          (run.bugs.length > 0 ? ` ${shellQuote(run.bugs.flatMap((name) => ["--bug", name]))}` : ""),
+      );
       return 1;
     }
     await Promise.resolve();

@@ -8,8 +8,8 @@
  *  3. `wireCount` of a table page − 1 = the entries in it that are not zero (of a root: the user's).
  *  4. PG_MAPPED is set on a page with mappings, PG_WRITEABLE on one with a writable mapping; neither on a managed page without mappings.
  *  5. (Only hardware changes an entry that nobody has locked, and only A and M: no snapshot shows it; the sanitizer does.)
- *  6. (M becomes `m.dirty` before it disappears: no snapshot shows it; the model test does.) What a snapshot shows: a writable mapping
- *     never maps a page that is free or on CACHE.
+ *  6. (M becomes `m.dirty` before it disappears: no snapshot shows it; the model test does.) What a snapshot shows: RW is only taken
+ *     together with M, so no managed user entry has M without RW; and none maps a page that is free or on CACHE.
  *  7. `residentCount` = pv's of the tree + unmanaged mappings; `wiredCount` = entries with W. After release 1 and 0.
  *  8. The tree is a tree, and each pv in it says so; when nobody is at work, no pv is locked and each has the one hold of its association.
  *  9. A CPU's bit in `pmActive` is set for the pmap that it has loaded, and for no other, but for one that it is loading or leaving now.
@@ -44,6 +44,7 @@ import {
 } from "./pmap.ts";
 import {
   PG_DEVICE_IDX,
+  PG_M_IDX,
   PG_MANAGED_IDX,
   PG_RW_IDX,
   PG_U_IDX,
@@ -252,6 +253,7 @@ class Checker {
     if (writable && (m.flags & PG_WRITEABLE) === 0 && !this.#busy(m)) {
       this.#say(`${what} is writable, but the page is without PG_WRITEABLE`);
     }
+    if (user && !writable && (entry & bits[PG_M_IDX]!) !== 0n) this.#say(`${what} has M, but not RW`);
     const kind = m.queue - m.pc;
     if (kind === PQ_FREE || (kind === PQ_CACHE && !this.#busy(m))) {
       this.#say(`${what} maps a page that is ${kind === PQ_FREE ? "free" : "on CACHE"}`);

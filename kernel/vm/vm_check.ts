@@ -36,7 +36,7 @@ import {
   offToIdx,
   PAGE_SIZE,
   VM_MAPTYPE_NORMAL,
-  VM_PROT_READ,
+  VM_PROT_NONE,
   VM_PROT_WRITE,
 } from "./vm_param.ts";
 
@@ -109,7 +109,7 @@ function* checkMappings(cx: Cx, map: VmMap, entry: VmMapEntry, wrong: string[]):
       );
       continue;
     }
-    if ((entry.protection & VM_PROT_READ) === 0) wrong.push(`${where} is mapped and must not be read`);
+    if (entry.protection === VM_PROT_NONE) wrong.push(`${where} is mapped and must not be used`);
     if ((pte & bits[PG_RW_IDX]!) === 0n) continue;
     if ((entry.protection & VM_PROT_WRITE) === 0) wrong.push(`${where} is writable, its entry is not`);
     if (entry.eflags & MAP_ENTRY_NEEDS_COPY) wrong.push(`${where} is writable and needs a copy`);

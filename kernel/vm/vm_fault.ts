@@ -45,7 +45,7 @@ import {
   MAP_ENTRY_NOFAULT,
   PAGE_SIZE,
   truncPage,
-  VM_PROT_READ,
+  VM_PROT_NONE,
   VM_PROT_WRITE,
   type VmProt,
 } from "./vm_param.ts";
@@ -119,8 +119,8 @@ function* attempt(cx: Cx, map: VmMap, wanted: Wanted, shared: SharedChoice): Exe
   const { m } = fs;
   kassert(m !== undefined && fs.lookupStillValid, "vm_fault: no page, or the map is not locked");
   vmPageFlagSet(m, PG_REFERENCED);
-  // Memory that is wired but may not be read is brought in and not mapped.
-  if (fs.prot & VM_PROT_READ) {
+  // Memory that is wired but may not be used at all is brought in and not mapped.
+  if (fs.prot !== VM_PROT_NONE) {
     yield* pmapEnter(cx, found.map.pmap, address, m, fs.prot, found.wired, found.entry);
   }
   if (faultFlags & VM_FAULT_WIRE_MASK) {

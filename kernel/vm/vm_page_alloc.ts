@@ -236,6 +236,8 @@ export function* vmWait(cx: Cx, timo = 0): Exec<void> {
     return;
   }
   if (vmPageCountTarget(k)) yield* waitForFree(cx, "vmwait", ticks);
+  // Memory is free again already. Whoever made it so may run on this processor only if there is a boundary.
+  else yield;
 }
 
 /** The same where no deadlock is at stake: only if memory is below the minimum (`vm_wait_nominal`). */
@@ -249,6 +251,7 @@ export function* vmWaitNominal(cx: Cx): Exec<void> {
  */
 export function* vmWaitPfault(cx: Cx): Exec<void> {
   const { k } = cx;
+  yield;
   if (!vmPageCountMin(k)) return;
   while (vmPageCountSevere(k) && !isBeingKilled(cx)) {
     yield* waitForFree(cx, "pfault", HZ);

@@ -12,7 +12,7 @@ import { kprintf } from "../kern/subr_prf.ts";
 import { tsleep, wakeup } from "../lwkt/sleep.ts";
 import { kthreadCreate, TDF } from "../lwkt/thread.ts";
 import { killproc } from "../proc/kern_sig_send.ts";
-import { P_LOWMEMKILL, P_SYSTEM, P_WEXIT, type Proc, SACTIVE, SSTOP, SZOMB } from "../proc/proc.ts";
+import { P_LOWMEMKILL, P_SYSTEM, P_WEXIT, type Proc, SACTIVE, SSTOP } from "../proc/proc.ts";
 import { vmspaceAnonymousCount, vmspaceSwapCount } from "./vm_meter.ts";
 import { vmPageCountMin, vmPageCountTarget, vmPagingNeeded, vmPagingTarget } from "./vm_page2.ts";
 import {
@@ -30,7 +30,7 @@ const HZ = 100;
 const STATS_INTERVAL = 5;
 /** Passes after which the daemon no longer retries at once. */
 const PASSES_MAX = 10;
-/** Ticks that a killed process has to go away before another is killed. */
+/** Ticks that a killed process has to go away before another is killed; more if it still goes. */
 const VICTIM_TICKS = 3 * HZ;
 
 /** Starts the daemon. */
@@ -145,10 +145,8 @@ function vmPageoutOom(cx: Cx, p: PageoutPass): void {
   const { k } = cx, v = k.vmmeter, s = k.vmPages;
   if (!k.swap.swapPagerFull || !vmPageCountTarget(k) || !vmPageCountMin(k, p.recycleCount)) return;
   if (v.vInactiveCount <= 4 * v.vActiveCount && p.pass < PASSES_MAX) return;
-  const dying = [...k.procs.allproc.values()].some((proc) =>
-    proc.pStat !== SZOMB && (proc.pFlags & P_LOWMEMKILL) !== 0
-  );
-  if (dying && k.ticks - s.oomTicks < VICTIM_TICKS) return;
+  if (s.oomTicks !== 0 && k.ticks - s.oomTicks < VICTIM_TICKS) return;
+  s.oomTicks = k.ticks;
   const victim = largestProcess(cx);
   if (victim === undefined) {
     kprintf(
@@ -157,7 +155,6 @@ function vmPageoutOom(cx: Cx, p: PageoutPass): void {
     );
     return;
   }
-  s.oomTicks = k.ticks;
   v.vOomkills++;
   killproc(cx, victim, "out of swap space");
   // It may itself be waiting for memory.

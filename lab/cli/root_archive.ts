@@ -27,7 +27,10 @@ export function cpio(entries: readonly ArchiveEntry[]): Uint8Array<ArrayBuffer> 
   const all = [...entries, { path: "TRAILER!!!", mode: 0, data: EMPTY }];
   const names = all.map(({ path }) => encoder.encode(path + "\0"));
   const padded = (bytes: number) => Math.ceil(bytes / 4) * 4;
-  const total = all.reduce((sum, { data }, i) => sum + padded(110 + names[i]!.length) + padded(data.length), 0);
+  const total = all.reduce(
+    (sum, { data }, i) => sum + padded(110 + names[i]!.length) + padded(data.length),
+    0,
+  );
   const out = new Uint8Array(total);
   let at = 0;
   all.forEach(({ mode, data }, i) => {
@@ -52,9 +55,16 @@ export async function directoryEntries(path: string | URL, prefix = ""): Promise
   for (const { name, isDirectory, isSymlink, isFile } of found.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const from = `${base}/${name}`, to = `${prefix}${name}`;
     if (isSymlink) {
-      entries.push({ path: to, mode: S_IFLNK | 0o777, data: new TextEncoder().encode(await Deno.readLink(from)) });
+      entries.push({
+        path: to,
+        mode: S_IFLNK | 0o777,
+        data: new TextEncoder().encode(await Deno.readLink(from)),
+      });
     } else if (isDirectory) {
-      entries.push({ path: to, mode: S_IFDIR | 0o755, data: EMPTY }, ...await directoryEntries(from, `${to}/`));
+      entries.push(
+        { path: to, mode: S_IFDIR | 0o755, data: EMPTY },
+        ...await directoryEntries(from, `${to}/`),
+      );
     } else if (isFile) {
       const mode = (await Deno.stat(from)).mode ?? 0o644;
       entries.push({ path: to, mode: S_IFREG | (mode & 0o777), data: await Deno.readFile(from) });
@@ -69,7 +79,17 @@ export async function userArchive(): Promise<Uint8Array<ArrayBuffer>> {
   const entries = ["bin", "sbin", "root", "tmp"].map(directory);
   for (const entry of await directoryEntries(new URL("bin/", USER))) {
     if (entry.path.includes(".")) continue;
-    entries.push({ ...entry, path: `${entry.path === "init" ? "sbin" : "bin"}/${entry.path}`, mode: S_IFREG | 0o755 });
+    entries.push({
+      ...entry,
+      path: `${entry.path === "init" ? "sbin" : "bin"}/${entry.path}`,
+      mode: S_IFREG | 0o755,
+    });
+  }
+  const manifest: { readonly links?: Readonly<Record<string, string>> } = JSON.parse(
+    await Deno.readTextFile(new URL("bin/manifest.json", USER)),
+  );
+  for (const [name, target] of Object.entries(manifest.links ?? {})) {
+    entries.push({ path: `bin/${name}`, mode: S_IFLNK | 0o777, data: new TextEncoder().encode(target) });
   }
   try {
     entries.push(...await directoryEntries(new URL("root/", USER)));

@@ -22,6 +22,8 @@ export interface Manifest {
   /** First line of `--version` of the compiler. */
   readonly compiler: string;
   readonly programs: Readonly<Record<string, BuiltProgram>>;
+  /** Other names of programs: symbolic links in /bin. */
+  readonly links: Readonly<Record<string, string>>;
 }
 
 const USER = new URL("../../user/", import.meta.url);
@@ -114,6 +116,13 @@ export async function fileHash(name: string): Promise<string> {
   return await sha256(await Deno.readFile(new URL(`bin/${name}`, USER)));
 }
 
+/** The names that several commands in one program are called by: those of the toolbox, and the shell's. */
+export async function programLinks(): Promise<Record<string, string>> {
+  const header = await Deno.readTextFile(new URL("programs/toolbox/toolbox.h", USER));
+  const names = [...header.matchAll(/\beach\((\w+)\)/g)].map((match) => [match[1]!, "toolbox"]);
+  return Object.fromEntries([...names, ...["[", "printf", "test"].map((name) => [name, "sh"])]);
+}
+
 /** The record of the last build. */
 export async function readManifest(): Promise<Manifest> {
   return JSON.parse(await Deno.readTextFile(new URL("bin/manifest.json", USER)));
@@ -201,7 +210,7 @@ async function build(): Promise<void> {
       await Deno.remove(new URL(`bin/${entry.name}`, USER));
     }
   }
-  const manifest: Manifest = { compiler: compiler.version, programs };
+  const manifest: Manifest = { compiler: compiler.version, programs, links: await programLinks() };
   await Deno.writeTextFile(new URL("bin/manifest.json", USER), JSON.stringify(manifest, null, 2) + "\n");
 }
 

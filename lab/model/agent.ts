@@ -127,7 +127,8 @@ function* carryOut(cx: Cx, all: Agents, op: Op): Exec<Outcome> {
   };
   switch (op.kind) {
     case "mmap": {
-      const flags = MAP.FIXED | (op.shared ? MAP.SHARED : MAP.PRIVATE) | (op.file === undefined ? MAP.ANON : 0);
+      const flags = MAP.FIXED | (op.shared ? MAP.SHARED : MAP.PRIVATE) |
+        (op.file === undefined ? MAP.ANON : 0);
       const fd = op.file === undefined ? -1n : BigInt(op.file.file);
       const offset = op.file === undefined ? 0n : BigInt(op.file.page) * PAGE;
       return yield* call(SYS.mmap, at, length, BigInt(op.prot), BigInt(flags), fd, 0n, offset);

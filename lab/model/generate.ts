@@ -6,9 +6,28 @@
  * @module
  */
 import type { Random } from "../../hw/random.ts";
-import { EXEC, FILE_PAGES, type Op, type Prot, READ, type Slot, SPACE_PAGES, VmModel, WRITE } from "./vm_model.ts";
+import {
+  EXEC,
+  FILE_PAGES,
+  type Op,
+  type Prot,
+  READ,
+  type Slot,
+  SPACE_PAGES,
+  VmModel,
+  WRITE,
+} from "./vm_model.ts";
 
-const PROTS: readonly Prot[] = [0, READ, READ, READ | WRITE, READ | WRITE, READ | WRITE, READ | EXEC, READ | WRITE | EXEC];
+const PROTS: readonly Prot[] = [
+  0,
+  READ,
+  READ,
+  READ | WRITE,
+  READ | WRITE,
+  READ | WRITE,
+  READ | EXEC,
+  READ | WRITE | EXEC,
+];
 /** Most processes that live at once. */
 const PROCESSES_MAX = 6;
 
@@ -82,9 +101,16 @@ export class Generator {
       case "mprotect":
         return { kind, p, ...this.#range(), prot: PROTS[this.#below(PROTS.length)]! };
       case "minherit": {
-        const op: Op = { kind, p, ...this.#range(), inherit: (["share", "copy", "none"] as const)[this.#below(3)]! };
+        const op: Op = {
+          kind,
+          p,
+          ...this.#range(),
+          inherit: (["share", "copy", "none"] as const)[this.#below(3)]!,
+        };
         // DragonFly ends sharing when a shared page is inherited by copy: undefined here.
-        if (op.inherit === "copy" && this.#slots(op).some((slot) => slot.shared || slot.refs > 1)) return undefined;
+        if (op.inherit === "copy" && this.#slots(op).some((slot) => slot.shared || slot.refs > 1)) {
+          return undefined;
+        }
         return op;
       }
       case "madvise": {
@@ -109,8 +135,11 @@ export class Generator {
         return { kind, p, child: this.#nextProcess++, mem: this.#below(4) === 0 };
       case "exit":
         return p === 0 ? undefined : { kind, p };
-      case "truncate":
-        return { kind, p, file: this.#below(model.files.length), pages: this.#below(FILE_PAGES + 1) };
+      case "truncate": {
+        const file = this.#below(model.files.length);
+        if (model.isLocked(file)) return undefined;
+        return { kind, p, file, pages: this.#below(FILE_PAGES + 1) };
+      }
       case "pwrite":
         return {
           kind,
@@ -126,7 +155,9 @@ export class Generator {
 
   #mostlyMapped(p: number): number {
     const pages = [...this.#model.processes.get(p)!.pages.keys()];
-    return pages.length === 0 || this.#below(12) === 0 ? this.#below(SPACE_PAGES) : pages[this.#below(pages.length)]!;
+    return pages.length === 0 || this.#below(12) === 0
+      ? this.#below(SPACE_PAGES)
+      : pages[this.#below(pages.length)]!;
   }
 
   #slots(op: { readonly p: number; readonly page: number; readonly count: number }): Slot[] {

@@ -71,7 +71,9 @@ export function runModel(options: ModelOptions): ModelResult {
   });
   machine.sanitizer?.on((use) =>
     fail(
-      `the sanitizer saw a stale translation used: ${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`,
+      `the sanitizer saw a stale translation used: ${use.access} of 0x${
+        use.linear.toString(16)
+      } on cpu${use.cpu}`,
     )
   );
 
@@ -127,8 +129,9 @@ export function runModel(options: ModelOptions): ModelResult {
   };
   bootKernel(machine, { archives: [], verbose: false, faultReports: false, bugs: options.bugs, body });
   const stop = machine.run();
-  if (stop.reason === "panic") fail(`panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`);
-  else if (stop.reason !== "poweroff") fail(`the machine stopped by ${stop.reason}`);
+  if (stop.reason === "panic") {
+    fail(`panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`);
+  } else if (stop.reason !== "poweroff") fail(`the machine stopped by ${stop.reason}`);
   return { done, failure, script };
 }
 
@@ -141,7 +144,8 @@ function draw(options: ModelOptions, model: VmModel, generator: Generator, rando
     const op = generator.draw();
     if (op === undefined) continue;
     const { reads, writes } = touches(model, op);
-    const clash = writes.some((key) => read.has(key) || written.has(key)) || reads.some((key) => written.has(key));
+    const clash = writes.some((key) => read.has(key) || written.has(key)) ||
+      reads.some((key) => written.has(key));
     if (clash) continue;
     reads.forEach((key) => read.add(key));
     writes.forEach((key) => written.add(key));
@@ -158,7 +162,11 @@ function compare(
   fail: (text: string) => void,
 ): void {
   const wrong = () =>
-    fail(`${JSON.stringify(op)}: the model says ${JSON.stringify(expected)}, the kernel ${JSON.stringify(outcome)}`);
+    fail(
+      `${JSON.stringify(op)}: the model says ${JSON.stringify(expected)}, the kernel ${
+        JSON.stringify(outcome)
+      }`,
+    );
   switch (expected.kind) {
     case "any":
       return;
@@ -191,10 +199,13 @@ function* everyPage(cx: Cx, all: Agents, model: VmModel, fail: (text: string) =>
 }
 
 /** The shortest script that still fails which dropping batches and operations finds. */
-export function shrink(options: ModelOptions, failing: readonly (readonly Op[])[]): readonly (readonly Op[])[] {
+export function shrink(
+  options: ModelOptions,
+  failing: readonly (readonly Op[])[],
+): readonly (readonly Op[])[] {
   let script = failing;
   const fails = (candidate: readonly (readonly Op[])[]) =>
-    runModel({ ...options, script: candidate, checkEvery: 1 }).failure !== undefined;
+    runModel({ ...options, script: candidate }).failure !== undefined;
   for (let size = Math.ceil(script.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
     for (let at = 0; at < script.length;) {
       const candidate = [...script.slice(0, at), ...script.slice(at + size)];

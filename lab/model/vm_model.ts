@@ -44,6 +44,8 @@ export interface Page {
   slot: Slot;
   prot: Prot;
   inherit: Inherit;
+  /** mlock has been tried on it. A wired page outlives the truncation of its file, with undefined content. */
+  locked: boolean;
 }
 
 /** An address space, that of one process or (rfork) of several. */
@@ -94,7 +96,13 @@ export type Op =
   | { readonly kind: "fork"; readonly p: number; readonly child: number; readonly mem: boolean }
   | { readonly kind: "exit"; readonly p: number }
   | { readonly kind: "truncate"; readonly p: number; readonly file: number; readonly pages: number }
-  | { readonly kind: "pwrite"; readonly p: number; readonly file: number; readonly page: number; readonly value: number }
+  | {
+    readonly kind: "pwrite";
+    readonly p: number;
+    readonly file: number;
+    readonly page: number;
+    readonly value: number;
+  }
   | { readonly kind: "pread"; readonly p: number; readonly file: number; readonly page: number };
 
 /** What an operation must give: nothing to compare, a value (one of several), or a failure. */
@@ -146,10 +154,17 @@ export class VmModel {
         for (let i = 0; i < op.count; i++) {
           const file = op.file === undefined ? undefined : { file: op.file.file, page: op.file.page + i };
           const slot = new Slot(file === undefined ? new Cell(0) : undefined, file, op.shared);
-          space.pages.set(op.page + i, { slot, prot: op.prot, inherit: op.shared ? "share" : "copy" });
+          space.pages.set(op.page + i, {
+            slot,
+            prot: op.prot,
+            inherit: op.shared ? "share" : "copy",
+            locked: false,
+          });
         }
         return DONE;
       case "munmap":
+        // As in 4.4BSD: a range with a hole is refused.
+        if (this.#range(space, op).length < op.count) return FAULT;
         this.#unmap(space, op.page, op.count);
         return DONE;
       case "mprotect":
@@ -163,8 +178,10 @@ export class VmModel {
           for (const { slot } of this.#range(space, op)) if (slot.own !== undefined) slot.own.freed = true;
         }
         return DONE;
-      case "msync":
       case "mlock":
+        for (const page of this.#range(space, op)) page.locked = true;
+        return { kind: "any" };
+      case "msync":
       case "munlock":
       case "mincore":
         return { kind: "any" };
@@ -213,6 +230,14 @@ export class VmModel {
     }
   }
 
+  /** Whether some page of a file may be wired. */
+  isLocked(file: number): boolean {
+    for (const { pages } of this.processes.values()) {
+      for (const { slot, locked } of pages.values()) if (locked && slot.file?.file === file) return true;
+    }
+    return false;
+  }
+
   /** What a read gave decides what madvise(FREE) left open. */
   observe(op: Op, value: number): void {
     if (op.kind !== "read") return;
@@ -250,12 +275,12 @@ export class VmModel {
       if (inherit === "none") continue;
       if (inherit === "share") {
         slot.refs++;
-        copy.pages.set(at, { slot, prot, inherit });
+        copy.pages.set(at, { slot, prot, inherit, locked: false });
         continue;
       }
       const own = slot.own === undefined ? undefined : new Cell(slot.own.value);
       if (own !== undefined) own.freed = slot.own!.freed;
-      copy.pages.set(at, { slot: new Slot(own, slot.file, slot.shared), prot, inherit });
+      copy.pages.set(at, { slot: new Slot(own, slot.file, slot.shared), prot, inherit, locked: false });
     }
     this.processes.set(child, copy);
   }

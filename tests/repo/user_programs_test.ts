@@ -4,6 +4,7 @@ import {
   compileLibrary,
   fileHash,
   findCompiler,
+  programLinks,
   programNames,
   readManifest,
   sourceHash,
@@ -15,7 +16,8 @@ Deno.test({
   name: "the built programs of user/ match their sources",
   ignore: !granted("read"),
   fn: async () => {
-    const { programs } = await readManifest();
+    const { programs, links } = await readManifest();
+    assertEquals(links, await programLinks());
     const names = await programNames();
     assertEquals(Object.keys(programs), names);
     for (const name of names) {

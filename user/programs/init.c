@@ -25,13 +25,13 @@ static void open_console(void) {
     }
 }
 
-static pid_t start(char **argv) {
+static pid_t start(const char *path, char **argv) {
     pid_t pid = fork();
     if (pid != 0) return pid;
     setsid();
     ioctl(0, TIOCSCTTY, 0);
-    execvp(argv[0][0] == '-' ? argv[0] + 1 : argv[0], argv);
-    warn("%s", argv[0]);
+    execvp(path, argv);
+    warn("%s", path);
     _exit(127);
 }
 
@@ -46,20 +46,20 @@ static int wait_for(pid_t pid) {
 }
 
 int main(int argc, char **argv) {
-    static char *rc[] = {"/bin/sh", "/etc/rc", NULL}, *shell[] = {"-/bin/sh", NULL};
+    static char *rc[] = {"sh", "/etc/rc", NULL}, *shell[] = {"-sh", NULL};
     if (getpid() != 1) errx(1, "I am process 1, or nobody");
     open_console();
     setenv("PATH", "/bin:/sbin:/usr/bin", 0);
     setenv("HOME", "/root", 0);
     setenv("TERM", "dumb", 0);
     signal(SIGINT, SIG_IGN);
-    if (access("/etc/rc", R_OK) == 0) wait_for(start(rc));
+    if (access("/etc/rc", R_OK) == 0) wait_for(start("/bin/sh", rc));
     int status;
     if (argc > 1) {
-        status = wait_for(start(argv + 1));
+        status = wait_for(start(argv[1], argv + 1));
     } else {
         /* A shell that ends with "exit" ends the machine's run; one that was killed is started again. */
-        do status = wait_for(start(shell));
+        do status = wait_for(start("/bin/sh", shell));
         while (status > 128);
     }
     sync();

@@ -18,10 +18,15 @@ const FIFO_BYTES = 16;
 /** Polls for a free transmitter before a byte is sent anyway: a kernel loop has a bound. */
 const POLLS_MAX = 1000;
 
-/** Sets the port to 115200 8N1 without interrupts. */
-export function* cninit(cpu: GateCpu): Exec<void> {
+/**
+ * Sets the port to 115200 8N1 without interrupts. Gives the byte that has come already, if one has: switching the FIFOs on would throw
+ * it away.
+ */
+export function* cninit(cpu: GateCpu): Exec<number | undefined> {
+  const early = (yield* cpu.inb(COM1 + 5)) & LSR_DATA_READY ? yield* cpu.inb(COM1) : undefined;
   const settings = [[1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [2, 0x05], [4, 0x03]] as const;
   for (const [register, value] of settings) yield* cpu.outb(COM1 + register, value);
+  return early;
 }
 
 /** Sends bytes as they are. */

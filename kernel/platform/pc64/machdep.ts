@@ -50,7 +50,7 @@ export interface CpuTables {
  */
 export function* hammerTime(k: Kernel, pc64: Pc64, cpu: GateCpu): Exec<bigint> {
   const end = yield* readMultiboot(k, pc64, cpu, hpa(Number(cpu.gpr(7) & 0xffff_ffffn)));
-  yield* cninit(cpu);
+  pc64.earlyInput = yield* cninit(cpu);
   yield* cpu.outb(0x21, ALL_MASKED);
   yield* cpu.outb(0xa1, ALL_MASKED);
   const image = (from: number, to: number, write: boolean) => ({

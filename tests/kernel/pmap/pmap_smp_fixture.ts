@@ -13,7 +13,7 @@ import type { MachineOptions } from "../../../hw/machine.ts";
 import { Random } from "../../../hw/random.ts";
 import { Sanitizer, type StaleUse } from "../../../hw/sanitizer.ts";
 import type { Cx } from "../../../kernel/context.ts";
-import { kthreadCreate, lwktExit, lwktYield } from "../../../kernel/lwkt/thread.ts";
+import { critEnter, critExit, kthreadCreate, lwktExit, lwktYield } from "../../../kernel/lwkt/thread.ts";
 import { tsleep } from "../../../kernel/lwkt/sleep.ts";
 import { checkInvariants } from "../../../kernel/pmap/invariants.ts";
 import { pmapEnter } from "../../../kernel/pmap/pmap_enter.ts";
@@ -24,6 +24,7 @@ import {
   pmapProtect,
   pmapTsReferenced,
 } from "../../../kernel/pmap/pmap_protect.ts";
+import { pmapSetlwpvm } from "../../../kernel/pmap/pmap_switch.ts";
 import { pmapRemove, pmapRemoveAll } from "../../../kernel/pmap/pmap_remove.ts";
 import { type VmPage, vmPageBusyTry, vmPageWakeup } from "../../../kernel/vm/vm_page.ts";
 import { VM_PROT_READ, VM_PROT_RW } from "../../../kernel/vm/vm_param.ts";
@@ -266,4 +267,75 @@ export function runSmp(run: SmpRun, machine: MachineOptions = {}): SmpResult {
     },
   );
   return { stale, compared: model.compared, flux: model.flux };
+}
+
+/**
+ * One CPU maps and unmaps a page over and over; one has the address space active and is slow to answer; one goes into the address space, uses
+ * the page, and out again. Whoever comes in while an invalidation waits for the slow CPU must not have missed it.
+ */
+export function runComers(seed: number, rounds: number, bugs: readonly string[] = []): SmpResult {
+  const stale: StaleUse[] = [];
+  const sanitizer = new Sanitizer();
+  sanitizer.on((use) => stale.push(use));
+  let compared = 0;
+  const kernel = { bugs }, random = new Random(seed, 77);
+  let success = 0;
+  runInKernel({ tlb: "sticky", sanitizer, cpus: 3, seed, steps: 400_000_000, kernel }, function* (cx) {
+    const inner = yield* newSpace(cx), outer = yield* newSpace(cx);
+    const m = yield* newPage(cx, 7n);
+    const state = { mapped: false, flux: false, over: false, running: 2 };
+    const slow = function* (own: Cx): Exec<void> {
+      yield* enterSpace(own, inner);
+      while (!state.over) {
+        critEnter(own);
+        for (let n = random.between(1, 100); n > 0; n--) yield;
+        yield* critExit(own);
+        yield* peek(own, page(0));
+      }
+      state.running--;
+      yield* lwktExit(own);
+    };
+    const comer = function* (own: Cx): Exec<void> {
+      yield* enterSpace(own, outer);
+      while (!state.over) {
+        yield* pmapSetlwpvm(own, own.lwp!, inner);
+        for (let i = 0; i < 3; i++) {
+          const before = state.flux ? undefined : state.mapped;
+          const value = yield* peek(own, page(0));
+          if (value !== undefined) success++;
+          if (before !== undefined && !state.flux && state.mapped === before) {
+            compared++;
+            if (value !== undefined) assertEquals(state.mapped, true, "a page is read that is not mapped");
+          }
+          for (let n = random.between(0, 20); n > 0; n--) yield;
+        }
+        yield* pmapSetlwpvm(own, own.lwp!, outer);
+        for (let n = random.between(0, 50); n > 0; n--) yield;
+      }
+      state.running--;
+      yield* lwktExit(own);
+    };
+    yield* kthreadCreate(cx, slow, "slow", cx.k.lwkt.gds[1]!);
+    yield* kthreadCreate(cx, comer, "comer", cx.k.lwkt.gds[2]!);
+    yield* tsleep(cx, state, 0, "start", 2);
+    for (let i = 0; i < rounds; i++) {
+      yield* pmapEnter(cx, inner.vmPmap, page(0), m, VM_PROT_RW, false);
+      state.mapped = true;
+      for (let n = random.between(1, 300); n > 0; n--) yield;
+      state.flux = true;
+      yield* pmapRemove(cx, inner.vmPmap, page(0), page(1));
+      state.mapped = false;
+      state.flux = false;
+      assertEquals(checkInvariants(cx), []);
+    }
+    state.over = true;
+    while (state.running > 0) yield* tsleep(cx, state, 0, "comers", 1);
+    yield* tsleep(cx, state, 0, "comers", 2);
+    for (const { vmPmap } of [inner, outer]) {
+      yield* pmapRelease(cx, vmPmap);
+      yield* pmapPuninit(cx, vmPmap);
+    }
+    freePage(cx, m);
+  });
+  return { stale, compared, flux: success };
 }

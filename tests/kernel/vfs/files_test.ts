@@ -3,7 +3,6 @@ import { describe, it } from "@std/testing/bdd";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../../kernel/context.ts";
 import { ERRNO } from "../../../kernel/kern/errno.ts";
-import { gva } from "../../../hw/address.ts";
 import { vmPageCheck } from "../../../kernel/vm/vm_page_check.ts";
 import { MemoryDisk } from "../../../hw/dev/virtio_blk.ts";
 import { nameToVnode } from "../../../kernel/vfs/nlookup.ts";
@@ -23,7 +22,9 @@ const PAGE = 4096;
 
 /** Bytes that differ from page to page and from offset to offset. */
 function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length }, (_, i) => (i * 31 + (i >> 12) * 7 + seed) & 0xff);
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = i * 31 + (i >> 12) * 7 + seed;
+  return bytes;
 }
 
 /** A new file, referenced. */
@@ -218,6 +219,7 @@ describe("a regular file", () => {
       assertEquals(total % PAGE, 0);
       assert(total > 2 << 20);
       yield* u.sys(SYS.ftruncate, fd, 0, 0);
+      yield* u.sys(SYS.lseek, fd, 0, 0, 0);
       assertEquals(yield* u.write(fd, "fits again"), 10);
     });
     assertEquals(vmPageCheck(kernel), []);
@@ -286,7 +288,9 @@ describe("files under memory pressure", () => {
           const back = yield* vnReadBytes(cx, vp, 0, size);
           assert(typeof back !== "number");
           const expected = pattern(size, i);
-          assertEquals(back.findIndex((byte, at) => byte !== expected[at]), -1);
+          let same = 0;
+          while (same < size && back[same] === expected[same]) same++;
+          assertEquals(same, size);
           yield* vrele(cx, vp);
         }
       }
@@ -356,7 +360,6 @@ describe("procfs", () => {
       assert(/^v_vm_faults \d+$/m.test(String(yield* u.get("/proc/vmstat"))));
       assertEquals(yield* u.get("/proc/98765/status"), -ERRNO.ENOENT);
       assertEquals(yield* u.get("/proc/007/status"), -ERRNO.ENOENT);
-      assertEquals(gva(0n), 0n);
     });
   });
 });

@@ -109,7 +109,9 @@ export class User {
       else if (arg instanceof Uint8Array) words.push(yield* this.bytes(arg));
       else words.push(arg);
     }
-    const { errno, value } = yield* userSyscall(this.u, number, ...words);
+    // The seventh argument stands behind the return address.
+    if (words.length > 6) yield* this.u.store64(gva(this.u.gpr(4)), BigInt.asUintN(64, BigInt(words[6]!)));
+    const { errno, value } = yield* userSyscall(this.u, number, ...words.slice(0, 6));
     return errno !== 0 ? -errno : Number(value);
   }
   /** Reads up to `bytes` bytes from a descriptor. */

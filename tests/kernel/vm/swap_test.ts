@@ -4,7 +4,7 @@ import { gva } from "../../../hw/address.ts";
 import { type BlockStore, MemoryDisk } from "../../../hw/dev/virtio_blk.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../../kernel/context.ts";
-import { kthreadCreate } from "../../../kernel/lwkt/thread.ts";
+import { kthreadCreate, lwktYield } from "../../../kernel/lwkt/thread.ts";
 import { tsleep } from "../../../kernel/lwkt/sleep.ts";
 import { SWAPBLK_NONE } from "../../../kernel/libkern/blist.ts";
 import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
@@ -45,6 +45,7 @@ import {
   vmPageLookupBusyTry,
   vmPageLookupBusyWait,
   vmPageSleepBusy,
+  vmPageUnqueueNowakeup,
   vmPageWakeup,
 } from "../../../kernel/vm/vm_page.ts";
 import { vmPageAlloc, vmWaitPfault } from "../../../kernel/vm/vm_page_alloc.ts";
@@ -84,6 +85,8 @@ function* fault(cx: Cx, object: VmObject, index: number): Exec<VmPage | number> 
       yield* vmWaitPfault(cx);
       continue;
     }
+    // Off the queue: from CACHE anybody could take it, and it is about to be used.
+    vmPageUnqueueNowakeup(cx, m);
     if (m.valid === VM_PAGE_BITS_ALL) return m;
     if (!swapPagerHaspage(cx, object, index)) {
       yield* vmPageZeroFill(cx, m);
@@ -237,7 +240,10 @@ describe("the swap pager", () => {
             cx,
             function* (at) {
               const object = objects[t]!;
-              for (let i = 0; i < pages; i++) yield* write(at, object, i, value(i * threads + t));
+              for (let i = 0; i < pages; i++) {
+                yield* write(at, object, i, value(i * threads + t));
+                yield* lwktYield(at);
+              }
               for (let i = 0; i < pages; i += 3) yield* write(at, object, i, value(7 + i * threads + t));
               for (let i = 0; i < pages; i++) {
                 const want = value((i % 3 === 0 ? 7 : 0) + i * threads + t);
@@ -378,14 +384,24 @@ describe("the pageout daemon", () => {
 
   it("says so when memory and swap are used up and there is no process to kill, and the kernel stays up", () => {
     const console = withSwap(mib(1), function* (cx) {
-      const object = vmObjectAllocate(cx, OBJT_DEFAULT, 4000), v = cx.k.vmmeter;
-      let i = 0;
-      for (; i < 4000 && v.vFreeCount + v.vCacheCount > v.vFreeReserved + 10; i++) {
-        yield* write(cx, object, i, value(i));
-      }
-      for (let n = 0; n < 40; n++) yield* tsleep(cx, {}, 0, "wait", 50);
-      for (let n = 0; n < i; n += 50) assertEquals(yield* read(cx, object, n), value(n));
-      yield* destroy(cx, object);
+      const small = vmObjectAllocate(cx, OBJT_DEFAULT, 1000),
+        large = vmObjectAllocate(cx, OBJT_DEFAULT, 3500);
+      let written = 0;
+      for (let i = 0; i < 1000; i++) yield* write(cx, small, i, value(i));
+      yield* kthreadCreate(cx, function* (at) {
+        for (; written < 3500; written++) yield* write(at, large, written, value(7 + written));
+      }, "writer");
+      yield* tsleep(cx, {}, 0, "wait", 1000);
+      const stuck = written;
+      assert(stuck > 2000 && stuck < 3300, `${stuck} pages`);
+      yield* tsleep(cx, {}, 0, "wait", 1000);
+      assertEquals(written, stuck, "the writer waits");
+      assertEquals(yield* read(cx, small, 999), value(999));
+      yield* destroy(cx, small);
+      yield* tsleep(cx, {}, 0, "wait", 500);
+      assertEquals(written, 3500);
+      for (let n = 0; n < 3500; n += 50) assertEquals(yield* read(cx, large, n), value(7 + n));
+      yield* destroy(cx, large);
     });
     assert(console.includes("no process to kill"), console);
   });

@@ -1,9 +1,5 @@
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
-import { vmspaceFork } from "../../../kernel/vm/vmspace_fork.ts";
-import { pmapPinit2 } from "../../../kernel/pmap/pmap_pinit.ts";
-import { pmapSetlwpvm } from "../../../kernel/pmap/pmap_switch.ts";
-import { vmspaceRel } from "../../../kernel/vm/vmspace.ts";
 import { anonymous, inVm, page, peek, poke } from "./vm_fixture.ts";
 
 describe("vm_fault", () => {
@@ -25,20 +21,17 @@ describe("vm_fault", () => {
       yield* anonymous(cx, vm, 0, 2);
       yield* poke(cx, page(0), 1n);
       yield* poke(cx, page(1), 2n);
-      const child = yield* vmspaceFork(cx, vm);
-      pmapPinit2(cx, child.vmPmap);
-      spaces.all.push(child);
+      const child = yield* spaces.fork(cx, vm);
       yield* spaces.check(cx);
       yield* poke(cx, page(0), 10n);
       yield* spaces.check(cx);
-      yield* pmapSetlwpvm(cx, cx.lwp!, child);
+      yield* spaces.go(cx, child);
       assertEquals(yield* peek(cx, page(0)), 1n);
       yield* poke(cx, page(1), 20n);
       yield* spaces.check(cx);
-      yield* pmapSetlwpvm(cx, cx.lwp!, vm);
+      yield* spaces.go(cx, vm);
       assertEquals([yield* peek(cx, page(0)), yield* peek(cx, page(1))], [10n, 2n]);
-      spaces.all.pop();
-      yield* vmspaceRel(cx, child);
+      yield* spaces.end(cx, child);
       yield* spaces.check(cx);
       assertEquals([yield* peek(cx, page(0)), yield* peek(cx, page(1))], [10n, 2n]);
     }));

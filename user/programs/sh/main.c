@@ -56,8 +56,7 @@ int main(int argc, char **argv) {
     char *command = NULL;
     int i = 1, login = **argv == '-';
     char *first = strrchr(argv[0], '/');
-    shell_name = first ? first + 1 : argv[0];
-    if (login) shell_name++;
+    shell_name = first ? first + 1 : argv[0] + login;
     /* As /bin/test, /bin/[ and /bin/printf the program is only that command. */
     if (strcmp(shell_name, "test") == 0 || strcmp(shell_name, "[") == 0) return test_builtin(argc, (argv[0] = shell_name, argv));
     if (strcmp(shell_name, "printf") == 0) return printf_builtin(argc, argv);
