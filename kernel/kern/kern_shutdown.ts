@@ -37,7 +37,12 @@ export function panicText(cx: Cx, error: unknown): string {
 function framesOf(error: unknown): string[] {
   const stack = error instanceof Error ? error.stack ?? "" : "";
   return stack.split("\n").flatMap((line) => {
-    const match = /^\s*at (?:(\S+) \()?.*?\/(kernel\/[^:]+:\d+)/.exec(line);
-    return match === null ? [] : [`  ${match[1]?.replace(/\.next$/, "") ?? "?"}() at ${match[2]}`];
+    const match = /^\s*at (?:(.+?) \()?.*?\/(kernel\/[^:]+:\d+)/.exec(line);
+    return match === null ? [] : [`  ${frameName(match[1])}() at ${match[2]}`];
   }).slice(0, FRAMES_SHOWN);
+}
+
+/** A function's name without the host's decorations: "Thread.initMain [as tdFn]" is initMain. */
+function frameName(name: string | undefined): string {
+  return name?.replace(/ \[as .*\]$/, "").replace(/\.next$/, "").replace(/^.*\./, "") ?? "?";
 }

@@ -165,6 +165,7 @@ export function* lwktCreate(
   fn: ((cx: Cx) => Exec<void>) | undefined,
   options: LwktCreateOptions,
 ): Exec<Thread> {
+  yield* lwktReapAll(cx);
   const { pcb, kstack } = yield* cx.k.platform.allocKstack(cx);
   const td = new Thread({ name: options.name, pri: options.pri ?? TDPRI.KERN_DAEMON, pcb, kstack, fn });
   td.tdGd = options.gd ?? cx.gd;

@@ -169,6 +169,7 @@ function* kernelTrap(cx: Cx, bytes: Uint8Array<ArrayBuffer>, vector: number): Ex
   const frame = decodeTrapframe(bytes);
   const report = describeFault(cx, frame);
   cx.k.options.onFault?.(report);
+  cx.k.messages.toConsole = true;
   kprintf(cx, renderReport(report));
   panic(cx, `${report.name} in the kernel at 0x${frame.rip.toString(16)}`);
 }

@@ -85,7 +85,7 @@ describe("the kernel", { ignore: !mayRead }, () => {
       },
       {
         name: "overflow",
-        says: /write of 0x00007ffffffb[0-9a-f]{4} in user mode(.*\n)*.*PTE is not present/,
+        says: /write of 0x00007fffff7f[0-9a-f]{4} in user mode(.*\n)*.*PTE is not present/,
       },
       { name: "privileged", signal: SIGBUS, says: /general protection \(#GP\)/ },
       { name: "stackexec", says: /fetch of 0x00007f[0-9a-f]{10}(.*\n)*.*execute disabled/ },

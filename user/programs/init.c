@@ -53,6 +53,8 @@ int main(int argc, char **argv) {
     setenv("HOME", "/root", 0);
     setenv("TERM", "dumb", 0);
     signal(SIGINT, SIG_IGN);
+    /* The console is not ours but the shell's session's. */
+    ioctl(0, TIOCNOTTY, 0);
     if (access("/etc/rc", R_OK) == 0) wait_for(start("/bin/sh", rc));
     int status;
     if (argc > 1) {

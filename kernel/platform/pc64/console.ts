@@ -18,13 +18,20 @@ const FIFO_BYTES = 16;
 /** Polls for a free transmitter before a byte is sent anyway: a kernel loop has a bound. */
 const POLLS_MAX = 1000;
 
+/** Bytes that are taken before the port is set up, at most. */
+const EARLY_MAX = 65536;
+
 /**
- * Sets the port to 115200 8N1 without interrupts. Gives the byte that has come already, if one has: switching the FIFOs on would throw
- * it away.
+ * Sets the port to 115200 8N1 without interrupts. Gives the bytes that have come already: switching the FIFOs on throws away what the
+ * port holds.
  */
-export function* cninit(cpu: GateCpu): Exec<number | undefined> {
-  const early = (yield* cpu.inb(COM1 + 5)) & LSR_DATA_READY ? yield* cpu.inb(COM1) : undefined;
-  const settings = [[1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [2, 0x05], [4, 0x03]] as const;
+export function* cninit(cpu: GateCpu): Exec<number[]> {
+  const early: number[] = [];
+  while (early.length < EARLY_MAX && (yield* cpu.inb(COM1 + 5)) & LSR_DATA_READY) {
+    early.push(yield* cpu.inb(COM1));
+  }
+  // The FIFOs at once, before the next byte comes.
+  const settings = [[2, 0x05], [1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [4, 0x03]] as const;
   for (const [register, value] of settings) yield* cpu.outb(COM1 + register, value);
   return early;
 }

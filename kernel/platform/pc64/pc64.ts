@@ -61,8 +61,8 @@ export class Pc64 implements Platform {
   /** Console bytes are going out: another continuation only adds to the queue. */
   #draining = false;
   #input: ((cx: Cx, byte: number) => void) | undefined;
-  /** A byte that was typed before the port was set up. */
-  earlyInput: number | undefined = undefined;
+  /** What was typed before the port was set up. */
+  earlyInput: readonly number[] = [];
   /** Kernel stacks of threads that have ended: kept for the next ones, as DragonFly's per-processor cache does. */
   readonly #stacks: Gva[] = [];
   readonly #k: Kernel;
@@ -272,12 +272,15 @@ export class Pc64 implements Platform {
     this.#input = fn;
   }
   *cnStartInput(cx: Cx): Exec<void> {
-    if (this.earlyInput !== undefined) this.#input?.(cx, this.earlyInput);
-    this.earlyInput = undefined;
+    for (const byte of this.earlyInput) this.#input?.(cx, byte);
+    this.earlyInput = [];
     yield* this.registerInt(cx, IRQ_COM1, "sio0", (at) => this.#takeInput(at));
     yield* cx.cpu.outb(COM1 + 1, 0x01); // received data available
     yield* cx.cpu.outb(COM1 + 4, 0x0b); // DTR, RTS, OUT2: the interrupt reaches its pin
+    const enabled = cx.cpu.interruptsEnabled;
+    cx.cpu.setInterrupts(false);
     yield* this.#takeInput(cx);
+    cx.cpu.setInterrupts(enabled);
   }
   *#takeInput(cx: Cx): Exec<void> {
     while ((yield* cx.cpu.inb(COM1 + 5)) & LSR_DATA_READY) {

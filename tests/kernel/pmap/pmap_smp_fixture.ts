@@ -279,7 +279,7 @@ export function runComers(seed: number, rounds: number, bugs: readonly string[] 
   sanitizer.on((use) => stale.push(use));
   let compared = 0;
   const kernel = { bugs }, random = new Random(seed, 77);
-  let success = 0;
+  let success = 0, accesses = 0;
   runInKernel({ tlb: "sticky", sanitizer, cpus: 3, seed, steps: 400_000_000, kernel }, function* (cx) {
     const inner = yield* newSpace(cx), outer = yield* newSpace(cx);
     const m = yield* newPage(cx, 7n);
@@ -302,6 +302,7 @@ export function runComers(seed: number, rounds: number, bugs: readonly string[] 
         for (let i = 0; i < 3; i++) {
           const before = state.flux ? undefined : state.mapped;
           const value = yield* peek(own, page(0));
+          accesses++;
           if (value !== undefined) success++;
           if (before !== undefined && !state.flux && state.mapped === before) {
             compared++;
@@ -317,11 +318,12 @@ export function runComers(seed: number, rounds: number, bugs: readonly string[] 
     };
     yield* kthreadCreate(cx, slow, "slow", cx.k.lwkt.gds[1]!);
     yield* kthreadCreate(cx, comer, "comer", cx.k.lwkt.gds[2]!);
-    yield* tsleep(cx, state, 0, "start", 2);
+    yield* cx.k.platform.flushIpis(cx);
+    while (accesses === 0) yield;
     for (let i = 0; i < rounds; i++) {
       yield* pmapEnter(cx, inner.vmPmap, page(0), m, VM_PROT_RW, false);
       state.mapped = true;
-      for (let n = random.between(1, 300); n > 0; n--) yield;
+      for (const until = accesses + random.between(0, 3); accesses < until;) yield;
       state.flux = true;
       yield* pmapRemove(cx, inner.vmPmap, page(0), page(1));
       state.mapped = false;
@@ -329,9 +331,8 @@ export function runComers(seed: number, rounds: number, bugs: readonly string[] 
       assertEquals(checkInvariants(cx), []);
     }
     state.over = true;
-    while (state.running > 0) yield* tsleep(cx, state, 0, "comers", 1);
-    yield* tsleep(cx, state, 0, "comers", 2);
     for (const { vmPmap } of [inner, outer]) {
+      while (state.running > 0 || vmPmap.pmActive !== 0) yield;
       yield* pmapRelease(cx, vmPmap);
       yield* pmapPuninit(cx, vmPmap);
     }

@@ -92,6 +92,9 @@ export interface VmModelResult {
   readonly stale: readonly StaleUse[];
   readonly compared: number;
   readonly faults: number;
+  /** Pages written to swap, and read back. */
+  readonly swappgsout: number;
+  readonly swappgsin: number;
 }
 
 /** What a page shows. */
@@ -201,7 +204,7 @@ class Worker {
   /** A range of the window. */
   range(): { n: number; count: number } {
     const n = this.pick(this.window);
-    return { n, count: 1 + this.pick(Math.min(5, this.window - n)) };
+    return { n, count: 1 + this.pick(Math.min(this.window > 100 ? this.window >> 3 : 5, this.window - n)) };
   }
 
   *access(n: number, write: boolean): Exec<void> {
@@ -224,6 +227,12 @@ class Worker {
       if (allowed && !shown!.touched && shown !== known!.box) known!.box.mayBeZero = true;
     }
     this.model.compared++;
+  }
+
+  /** Writes to all pages of a range: what uses memory up. */
+  *fill(): Exec<void> {
+    const { n, count } = this.range();
+    for (let i = 0; i < count; i++) yield* this.access(n + i, true);
   }
 
   *mmap(): Exec<void> {
@@ -407,7 +416,8 @@ class Worker {
 
   *step(): Exec<void> {
     const op = this.pick(40);
-    if (op < 12) yield* this.access(this.pick(this.window), true);
+    if (op < 2) yield* this.fill();
+    else if (op < 12) yield* this.access(this.pick(this.window), true);
     else if (op < 20) yield* this.access(this.pick(this.window), false);
     else if (op < 24) yield* this.mmap();
     else if (op < 26) yield* this.munmap();
@@ -536,7 +546,8 @@ export function runVmModel(run: VmModelRun): VmModelResult {
     );
     assertEquals(leaks, []);
   });
-  return { stale, compared: model.compared, faults: kernel.vmmeter.vVmFaults };
+  const { vVmFaults: faults, vSwappgsout: swappgsout, vSwappgsin: swappgsin } = kernel.vmmeter;
+  return { stale, compared: model.compared, faults, swappgsout, swappgsin };
 }
 
 /** For tests that want an address. */

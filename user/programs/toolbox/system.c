@@ -25,7 +25,7 @@ static const char *state_text(const struct kinfo_proc *p) {
     else if (p->kp_lwp.kl_stat == LSRUN) *s++ = 'R';
     else *s++ = p->kp_lwp.kl_wmesg[0] ? 'S' : 'D';
     if (p->kp_nthreads > 1) *s++ = 'L';
-    if (p->kp_auxflags & KI_SLEADER) *s++ = 's';
+    if (p->kp_auxflags & KI_SLEADER && p->kp_pid > 0) *s++ = 's';
     if (p->kp_tpgid > 0 && p->kp_pgid == p->kp_tpgid && p->kp_pid > 0) *s++ = '+';
     *s = '\0';
     return text;
@@ -233,24 +233,21 @@ int vmstat_main(int argc, char **argv) {
     double last = 0;
     for (int row = 0; lines != 0; lines -= lines > 0, row++) {
         struct vmtotal total = {0};
-        size_t size = sizeof total;
+        int count;
         if (row > 0) sleep((unsigned)seconds);
         if (row % 20 == 0) {
             puts(" procs         memory               page                             faults");
             puts(" r  b  w      avm      fre     flt    re    pi    po     fr     sr     in      sy     cs");
         }
         double now = uptime_seconds(), interval = now - last;
-        if (sysctlbyname("vm.vmtotal", &total, &size, NULL, 0) < 0) {
-            int count;
-            struct kinfo_proc *list = processes(&count);
-            for (int i = 0; i < count; i++) {
-                if (list[i].kp_pid <= 0) continue;
-                if (list[i].kp_stat == SACTIVE && list[i].kp_lwp.kl_stat == LSRUN) total.t_rq++;
-                else if (list[i].kp_stat == SACTIVE) total.t_sl++;
-                total.t_avm += (long)(list[i].kp_vm_map_size / 4096);
-            }
-            free(list);
+        struct kinfo_proc *list = processes(&count);
+        for (int i = 0; i < count; i++) {
+            if (list[i].kp_pid <= 0) continue;
+            if (list[i].kp_stat == SACTIVE && list[i].kp_lwp.kl_stat == LSRUN) total.t_rq++;
+            else if (list[i].kp_stat == SACTIVE) total.t_sl++;
+            total.t_avm += (long)(list[i].kp_vm_map_size / 4096);
         }
+        free(list);
         printf("%2ld %2ld %2ld %8ld %8ld", total.t_rq, total.t_dw + total.t_pw, total.t_sw, total.t_avm * 4, kilobytes("vm.v_free_count"));
         static const int WIDTHS[RATE_COUNT] = {7, 5, 5, 5, 6, 6, 6, 7, 6};
         for (int i = 0; i < RATE_COUNT; i++) {
