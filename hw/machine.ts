@@ -68,6 +68,11 @@ export interface MachineOptions {
   readonly engine?: EngineKind;
   /** Seed of everything that is chance. Default: 1. */
   readonly seed?: number;
+  /**
+   * Least and most instructions that a processor carries out before the next one has its turn, where there are several. Small numbers
+   * make races likely, and runs slow. Default: [500, 8000].
+   */
+  readonly quantum?: readonly [number, number];
   /** Whether the gates of DESIGN 2.5 exist; without them their encodings are #UD. Default: false. */
   readonly gates?: boolean;
   /** Takes what the guest sends over the serial port, in pieces. */
@@ -258,7 +263,7 @@ export class Machine {
     const parts = this.#makeEngine();
     this.code = parts.kind === "interpreter" ? parts.code : undefined;
     this.processors = this.cpus.map((cpu) => new Processor(cpu, parts));
-    this.scheduler = new Scheduler(this.clock, this.processors, this.random);
+    this.scheduler = new Scheduler(this.clock, this.processors, this.random, options.quantum);
     this.scheduler.onSlice = (cpu) => {
       this.bus.apic = cpu.apic;
     };

@@ -46,8 +46,8 @@ export interface RunBounds {
 
 /** Ticks in a slice of a machine with one processor. */
 const SINGLE_QUANTUM = 100_000;
-/** Bounds of the quantum of a machine with several processors. */
-const QUANTUM_MIN = 500, QUANTUM_MAX = 8_000;
+/** Bounds of the quantum of a machine with several processors, unless its builder gives others. */
+const QUANTUM: readonly [number, number] = [500, 8_000];
 /** Events in a row that wake nobody, after which a halted machine counts as idle for good. */
 const FUTILE_EVENTS_MAX = 100_000;
 const SHUTDOWN = 2;
@@ -78,6 +78,7 @@ export class Scheduler {
   readonly #clock: Clock;
   readonly #runners: readonly Runner[];
   readonly #random: Random;
+  readonly #quanta: readonly [number, number];
   /** Tick at which the round began. */
   #start = 0;
   /** Indices of the round's runners; empty between rounds. */
@@ -92,8 +93,18 @@ export class Scheduler {
   #stopRequested = false;
   #futileEvents = 0;
 
-  /** Takes over the clock and the time of the runners' processors. */
-  constructor(clock: Clock, runners: readonly Runner[], random: Random) {
+  /**
+   * Takes over the clock and the time of the runners' processors.
+   *
+   * @param quanta Least and most instructions in a slice, where there are several processors.
+   */
+  constructor(
+    clock: Clock,
+    runners: readonly Runner[],
+    random: Random,
+    quanta: readonly [number, number] = QUANTUM,
+  ) {
+    this.#quanta = quanta;
     this.#clock = clock;
     this.#runners = runners;
     this.#random = random;
@@ -179,7 +190,7 @@ export class Scheduler {
     if (order.length === 0) return false;
     if (this.#runners.length === 1) this.#quantum = SINGLE_QUANTUM;
     else {
-      this.#quantum = this.#random.between(QUANTUM_MIN, QUANTUM_MAX);
+      this.#quantum = this.#random.between(...this.#quanta);
       this.#random.shuffle(order);
     }
     this.#order = order;

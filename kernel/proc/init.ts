@@ -131,8 +131,12 @@ function environment(cx: Cx): Uint8Array[] {
   return [...ENVIRONMENT, ...cx.k.options.envp ?? []].map(encode);
 }
 
-/** Descriptors 0, 1 and 2 on the console, and it as the controlling terminal (`start_init`, and what init(8) does). */
-function* openConsole(cx: Cx): Exec<void> {
+/**
+ * Descriptors 0, 1 and 2 on the console.
+ *
+ * @param controlling It becomes the session's controlling terminal: for commands. init(8) leaves it to its children.
+ */
+function* openConsole(cx: Cx, controlling: boolean): Exec<void> {
   const p = cx.proc!, fp = falloc(cx);
   if (!(fp instanceof File)) return;
   const vp = yield* vnOpen(cx, "/dev/console", FREAD | FWRITE, 0, fp);
@@ -141,14 +145,14 @@ function* openConsole(cx: Cx): Exec<void> {
       const fd = fdalloc(cx, p, 0);
       if (fd !== undefined) fsetfd(p.pFd!, fp, fd);
     }
-    yield* fp.fOps!.foIoctl(cx, fp, TIOCSCTTY, new Uint8Array(0));
+    if (controlling) yield* fp.fOps!.foIoctl(cx, fp, TIOCSCTTY, new Uint8Array(0));
   }
   yield* fdrop(cx, fp);
 }
 
 /** Process 1 becomes /sbin/init (`start_init`). */
 function* startInit(cx: Cx): Exec<void> {
-  yield* openConsole(cx);
+  yield* openConsole(cx, false);
   for (const path of INIT_PATHS) {
     const error = yield* kernExecve(cx, { path, argv: [encode(path)], envv: environment(cx) });
     if (error === 0) return;
@@ -172,7 +176,7 @@ function* runCommands(cx: Cx, commands: readonly (readonly string[])[]): Exec<vo
 function* startCommand(cx: Cx, argv: readonly string[]): Exec<void> {
   const p = cx.proc!;
   enterpgrp(cx, p, p.pPid, true);
-  yield* openConsole(cx);
+  yield* openConsole(cx, true);
   const path = argv[0] ?? "";
   const error = yield* kernExecve(cx, { path, argv: argv.map(encode), envv: environment(cx) });
   if (error === 0) return;

@@ -156,12 +156,12 @@ function nameToMib(name: string): number[] | undefined {
   return mib.length === 0 ? undefined : mib;
 }
 
-/** Leaves in ascending order of their numbers. */
+/** Leaves in ascending order of their numbers; those that want arguments are not gone through. */
 function* leaves(
   at: Oid,
   mib: readonly number[],
 ): Generator<{ readonly mib: readonly number[]; readonly oid: Oid }> {
-  if (at.row !== undefined) yield { mib, oid: at };
+  if (at.row !== undefined && at.row.takesArguments !== true) yield { mib, oid: at };
   for (const child of [...at.children.values()].sort((a, b) => a.number - b.number)) {
     yield* leaves(child, [...mib, child.number]);
   }

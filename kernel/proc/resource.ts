@@ -6,19 +6,31 @@
  * @module
  */
 
-/** Numbers of the limits. */
+/** `rlimit_cpu`: Seconds of processor time. */
 export const RLIMIT_CPU = 0;
+/** `rlimit_fsize`: Bytes of a file. */
 export const RLIMIT_FSIZE = 1;
+/** `rlimit_data`: Bytes of data. */
 export const RLIMIT_DATA = 2;
+/** `rlimit_stack`: Bytes of stack. */
 export const RLIMIT_STACK = 3;
+/** `rlimit_core`: Bytes of a core file. */
 export const RLIMIT_CORE = 4;
+/** `rlimit_rss`: Resident bytes. */
 export const RLIMIT_RSS = 5;
+/** `rlimit_memlock`: Locked bytes. */
 export const RLIMIT_MEMLOCK = 6;
+/** `rlimit_nproc`: Processes of the user. */
 export const RLIMIT_NPROC = 7;
+/** `rlimit_nofile`: Descriptors. */
 export const RLIMIT_NOFILE = 8;
+/** `rlimit_sbsize`: Bytes of socket buffers. */
 export const RLIMIT_SBSIZE = 9;
+/** `rlimit_vmem`: Bytes of address space. */
 export const RLIMIT_VMEM = 10;
+/** `rlimit_as`: The same. */
 export const RLIMIT_AS: number = RLIMIT_VMEM;
+/** `rlimit_posixlocks`: Record locks. */
 export const RLIMIT_POSIXLOCKS = 11;
 /** How many there are (`RLIM_NLIMITS`). */
 export const RLIM_NLIMITS = 12;

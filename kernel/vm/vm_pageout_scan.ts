@@ -16,7 +16,7 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { kassert } from "../kern/panic.ts";
 import { pmapClearReference, pmapTsReferenced } from "../pmap/pmap_protect.ts";
-import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, vmObjectDrop, vmObjectHold } from "./vm_object.ts";
+import { OBJ_DEAD, OBJT_DEFAULT, OBJT_SWAP, type VmObject, vmObjectDrop, vmObjectHold } from "./vm_object.ts";
 import {
   ACT_ADVANCE,
   ACT_DECLINE,
@@ -66,6 +66,11 @@ export interface PageoutPass {
 /** Begins a pass. */
 export function makePageoutPass(pass: number): PageoutPass {
   return { pass, maxLaunder: pass === 0 ? VM_MAX_LAUNDER : ALL_OUT, recycleCount: 0 };
+}
+
+/** Whether an object's pages go to swap: then nothing can be written while swap is full. */
+function isAnonymous({ type }: VmObject): boolean {
+  return type === OBJT_DEFAULT || type === OBJT_SWAP;
 }
 
 /** Makes a page that holds a place. */
@@ -172,7 +177,10 @@ export function* vmPageoutScanInactive(
       m.flags |= PG_WINATCFLS;
       vmPageRequeue(cx, m);
       vmPageWakeup(cx, m);
-    } else if (p.maxLaunder > 0 && (object.flags & OBJ_DEAD) === 0 && m.valid === VM_PAGE_BITS_ALL) {
+    } else if (
+      p.maxLaunder > 0 && (object.flags & OBJ_DEAD) === 0 && m.valid === VM_PAGE_BITS_ALL &&
+      (!cx.k.swap.swapPagerFull || !isAnonymous(object))
+    ) {
       const before = m.queue;
       const count = yield* vmPageoutClean(cx, m, 0);
       p.maxLaunder -= count;
@@ -227,8 +235,10 @@ export function* vmPageoutScanActive(
       vmPageRequeue(cx, m);
       return vmPageWakeup(cx, m);
     }
-    const anonymous = object?.type === OBJT_DEFAULT || object?.type === OBJT_SWAP;
-    m.actCount -= Math.min(m.actCount, anonymous ? ACT_DECLINE : FILEMEM_DECLINE);
+    m.actCount -= Math.min(
+      m.actCount,
+      object !== undefined && isAnonymous(object) ? ACT_DECLINE : FILEMEM_DECLINE,
+    );
     if (used && m.actCount >= p.pass + 1) {
       vmPageRequeue(cx, m);
       return vmPageWakeup(cx, m);

@@ -46,8 +46,8 @@ export class SwapState {
   vmSwapAnonUse = 0;
   /** Blocks that could not be written. */
   vmSwapBad = 0;
-  /** `swap_pager_full`: an allocation failed and no space has been freed since. */
-  swapPagerFull = false;
+  /** `swap_pager_full`: an allocation failed and not enough has been freed since. So it is while there is no device. */
+  swapPagerFull = true;
   /** `swap_pager_almost_full`. */
   swapPagerAlmostFull = true;
   /** `nswap_lowat`: below, swap counts as almost full. */

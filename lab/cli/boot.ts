@@ -71,7 +71,9 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   if (positional[0] !== undefined) {
-    throw new UsageError(`What is "${positional[0]}"? Commands are given as --exec ${shellQuote([positional[0]])}`);
+    throw new UsageError(
+      `What is "${positional[0]}"? Commands are given as --exec ${shellQuote([positional[0]])}`,
+    );
   }
   const envp = options.env ?? [];
   const bad = envp.find((text) => !/^[^=]+=/.test(text));

@@ -20,6 +20,8 @@ const PIECE_WATCHED = 10_000;
 /** With a person at the terminal, a piece also ends after so many ticks (10 ms of the machine). */
 const INTERACTIVE_TICKS = TICKS_PER_SECOND / 100;
 const TICKS_PER_MS = TICKS_PER_SECOND / 1000;
+/** So many pieces in a row a guest must have waited before it is told that input has ended: a kernel that measures its clock waits too. */
+const IDLE_PIECES = 3;
 /** Longest sleep of an idle machine, milliseconds. */
 const SLEEP_MAX_MS = 50;
 
@@ -30,7 +32,7 @@ export type DriveEnd = MachineStop | { readonly reason: "quit" };
 export interface DriveOptions {
   readonly until?: Until | undefined;
   readonly steps?: number | undefined;
-  /** What the guest gets when input has ended: a terminal's end of file (Ctrl-D). Default: nothing. */
+  /** What the guest gets once input has ended and it waits: a terminal's end of file (Ctrl-D). Default: nothing. */
   readonly endOfInput?: readonly number[];
   /** Called when the machine was interrupted from inside; the run goes on after it. */
   readonly onInterrupted?: () => Promise<void>;
@@ -47,20 +49,21 @@ export async function drive(
   const limit = steps ?? Infinity;
   const lastTick = until?.kind === "tick" ? until.tick : Infinity;
   let endOfInput = options.endOfInput;
+  let idlePieces = 0;
   const piece = until?.kind === "text" ? PIECE_WATCHED : PIECE[machine.engine];
   for (;;) {
     if (terminal.quit) return { reason: "quit" };
     const input = terminal.take();
     if (input.length > 0) machine.serialInput(input);
-    if (terminal.ended && endOfInput !== undefined && terminal.pending === 0) {
-      machine.serialInput(endOfInput);
-      endOfInput = undefined;
-    }
+    const ending = terminal.ended && endOfInput !== undefined;
     const before = { tick: machine.now, instructions: machine.instructions };
     if (before.instructions >= limit && !machine.isFinal) return { reason: "steps" };
     const stop = machine.run({
       steps: Math.min(limit - before.instructions, piece),
-      untilTick: Math.min(lastTick, terminal.interactive ? before.tick + INTERACTIVE_TICKS : Infinity),
+      untilTick: Math.min(
+        lastTick,
+        terminal.interactive || ending ? before.tick + INTERACTIVE_TICKS : Infinity,
+      ),
     });
     switch (stop.reason) {
       case "steps":
@@ -78,10 +81,24 @@ export async function drive(
       default:
         return stop;
     }
+    idlePieces = ending && mostlyIdle(machine, before) ? idlePieces + 1 : 0;
+    if (idlePieces >= IDLE_PIECES) {
+      machine.serialInput(endOfInput!);
+      endOfInput = undefined;
+    }
     if (output.found) return { reason: "until" };
     await breathe();
     if (terminal.interactive) await sleepIfIdle(machine, terminal, before);
   }
+}
+
+/** Whether the guest waited in the last piece: what it has to read has been read. */
+function mostlyIdle(
+  machine: Machine,
+  before: { readonly tick: number; readonly instructions: number },
+): boolean {
+  const ticks = machine.now - before.tick;
+  return (machine.instructions - before.instructions) / machine.cpus.length < ticks / 10;
 }
 
 /** No processor would take an interrupt ever again: all are halted with interrupts off. */

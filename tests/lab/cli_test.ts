@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { HISTORICAL_BUGS } from "../../kernel/bugs.ts";
 import { userProgram } from "../kernel/user_program.ts";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -53,9 +54,10 @@ async function withImage(bytes: Uint8Array, test: (path: string) => Promise<void
 
 describe("deno task boot", { ignore: !allowed }, () => {
   it("prints how to repeat it, the kernel's lines, the program's, and how it ended", async () => {
-    const { code, lines } = await cli("boot", []);
-    assertEquals(lines[0], "deno task boot --seed 1");
-    assertMatch(lines[1]!, /^exuvia: kernel at 0xffffffff80100000, 256 MiB of memory$/);
+    const { code, lines } = await cli("boot", ["--exec", "hello"]);
+    assertEquals(lines[0], "deno task boot --seed 1 --exec hello");
+    assertMatch(lines[1]!, /^Exuvia /);
+    assert(lines.includes("real memory  = 268435456 (256 MB)"));
     assert(lines.includes("Hello from ring 3"));
     assertMatch(lines.at(-1)!, /^exuvia: the guest switched the machine off; [\d,]+ instructions, /);
     assertEquals(code, 0);
@@ -109,6 +111,8 @@ describe("deno task boot", { ignore: !allowed }, () => {
     const trace = async (engine: string) => {
       const { errors } = await cli("boot", [
         "--quiet",
+        "--steps",
+        "20000",
         "--engine",
         engine,
         "--tlb",
@@ -125,7 +129,7 @@ describe("deno task boot", { ignore: !allowed }, () => {
   });
 
   it("prints a first line that repeats the run exactly", async () => {
-    const line = (await cli("boot", ["--exec", "args 'a", "--cpus", "3", "--", "$x", "it's"])).lines[0]!;
+    const line = (await cli("boot", ["--exec", "args 'a b'", "--cpus", "3", "--", "$x", "it's"])).lines[0]!;
     const words = line.split(" ");
     assertEquals(words.slice(0, 5), ["deno", "task", "boot", "--seed", "1"]);
     const shell = new Deno.Command("sh", {
@@ -142,9 +146,35 @@ describe("deno task boot", { ignore: !allowed }, () => {
     ]);
   });
 
-  it("takes piped input", async () => {
-    const { code } = await cli("boot", [], "words that nobody reads\n");
+  it("is a shell on the console: piped commands run, and its exit code is the code", async () => {
+    const { code, lines } = await cli("boot", [], "vmstat; ps\necho $((6 * 7)) | cat\nexit 3\n");
+    const text = lines.join("\n");
+    assertMatch(text, /PID +STAT +TIME +COMMAND/);
+    assertMatch(text, /\n(# )?42\n/);
+    assertEquals(code, 3);
+  });
+
+  it("ends the shell when input ends", async () => {
+    const { code, lines } = await cli("boot", ["--quiet"], "false\n");
+    assertEquals(code, 1, lines.join("\n"));
+  });
+
+  it("lays a directory over the root file system with --root", async () => {
+    const path = await Deno.makeTempDir();
+    try {
+      await Deno.writeTextFile(`${path}/greeting`, "hello from the host\n");
+      const { lines } = await cli("boot", ["--quiet", "--root", path, "--exec", "cat /greeting"]);
+      assert(lines.includes("hello from the host"));
+    } finally {
+      await Deno.remove(path, { recursive: true });
+    }
+  });
+
+  it("lists the historical bugs, and refuses one that there is not", async () => {
+    const { code, lines } = await cli("boot", ["--bug", "list"]);
+    assert(lines.length >= HISTORICAL_BUGS.length);
     assertEquals(code, 0);
+    assertEquals((await cli("boot", ["--bug", "no-such-bug"])).code, 2);
   });
 
   it("writes trace events as lines of JSON", async () => {

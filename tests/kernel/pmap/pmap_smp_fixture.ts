@@ -218,6 +218,8 @@ export function runSmp(run: SmpRun, machine: MachineOptions = {}): SmpResult {
       cpus: run.cpus,
       seed: run.seed,
       steps: 400_000_000,
+      // A few steps of each in turn: what can race does.
+      quantum: [1, 60],
       ...machine,
       kernel: run.bugs === undefined ? {} : { bugs: run.bugs },
     },
@@ -278,65 +280,70 @@ export function runComers(seed: number, rounds: number, bugs: readonly string[] 
   const sanitizer = new Sanitizer();
   sanitizer.on((use) => stale.push(use));
   let compared = 0;
-  const kernel = { bugs }, random = new Random(seed, 77);
+  const kernel = { bugs };
+  const quantum = [1, 60] as const;
+  const random = new Random(seed, 77);
   let success = 0, accesses = 0;
-  runInKernel({ tlb: "sticky", sanitizer, cpus: 3, seed, steps: 400_000_000, kernel }, function* (cx) {
-    const inner = yield* newSpace(cx), outer = yield* newSpace(cx);
-    const m = yield* newPage(cx, 7n);
-    const state = { mapped: false, flux: false, over: false, running: 2 };
-    const slow = function* (own: Cx): Exec<void> {
-      yield* enterSpace(own, inner);
-      while (!state.over) {
-        critEnter(own);
-        for (let n = random.between(1, 100); n > 0; n--) yield;
-        yield* critExit(own);
-        yield* peek(own, page(0));
-      }
-      state.running--;
-      yield* lwktExit(own);
-    };
-    const comer = function* (own: Cx): Exec<void> {
-      yield* enterSpace(own, outer);
-      while (!state.over) {
-        yield* pmapSetlwpvm(own, own.lwp!, inner);
-        for (let i = 0; i < 3; i++) {
-          const before = state.flux ? undefined : state.mapped;
-          const value = yield* peek(own, page(0));
-          accesses++;
-          if (value !== undefined) success++;
-          if (before !== undefined && !state.flux && state.mapped === before) {
-            compared++;
-            if (value !== undefined) assertEquals(state.mapped, true, "a page is read that is not mapped");
-          }
-          for (let n = random.between(0, 20); n > 0; n--) yield;
+  runInKernel(
+    { tlb: "sticky", sanitizer, cpus: 3, seed, quantum, steps: 400_000_000, kernel },
+    function* (cx) {
+      const inner = yield* newSpace(cx), outer = yield* newSpace(cx);
+      const m = yield* newPage(cx, 7n);
+      const state = { mapped: false, flux: false, over: false, running: 2 };
+      const slow = function* (own: Cx): Exec<void> {
+        yield* enterSpace(own, inner);
+        while (!state.over) {
+          critEnter(own);
+          for (let n = random.between(1, 100); n > 0; n--) yield;
+          yield* critExit(own);
+          yield* peek(own, page(0));
         }
-        yield* pmapSetlwpvm(own, own.lwp!, outer);
-        for (let n = random.between(0, 50); n > 0; n--) yield;
+        state.running--;
+        yield* lwktExit(own);
+      };
+      const comer = function* (own: Cx): Exec<void> {
+        yield* enterSpace(own, outer);
+        while (!state.over) {
+          yield* pmapSetlwpvm(own, own.lwp!, inner);
+          for (let i = 0; i < 3; i++) {
+            const before = state.flux ? undefined : state.mapped;
+            const value = yield* peek(own, page(0));
+            accesses++;
+            if (value !== undefined) success++;
+            if (before !== undefined && !state.flux && state.mapped === before) {
+              compared++;
+              if (value !== undefined) assertEquals(state.mapped, true, "a page is read that is not mapped");
+            }
+            for (let n = random.between(0, 20); n > 0; n--) yield;
+          }
+          yield* pmapSetlwpvm(own, own.lwp!, outer);
+          for (let n = random.between(0, 50); n > 0; n--) yield;
+        }
+        state.running--;
+        yield* lwktExit(own);
+      };
+      yield* kthreadCreate(cx, slow, "slow", cx.k.lwkt.gds[1]!);
+      yield* kthreadCreate(cx, comer, "comer", cx.k.lwkt.gds[2]!);
+      yield* cx.k.platform.flushIpis(cx);
+      while (accesses === 0) yield;
+      for (let i = 0; i < rounds; i++) {
+        yield* pmapEnter(cx, inner.vmPmap, page(0), m, VM_PROT_RW, false);
+        state.mapped = true;
+        for (const until = accesses + random.between(0, 3); accesses < until;) yield;
+        state.flux = true;
+        yield* pmapRemove(cx, inner.vmPmap, page(0), page(1));
+        state.mapped = false;
+        state.flux = false;
+        assertEquals(checkInvariants(cx), []);
       }
-      state.running--;
-      yield* lwktExit(own);
-    };
-    yield* kthreadCreate(cx, slow, "slow", cx.k.lwkt.gds[1]!);
-    yield* kthreadCreate(cx, comer, "comer", cx.k.lwkt.gds[2]!);
-    yield* cx.k.platform.flushIpis(cx);
-    while (accesses === 0) yield;
-    for (let i = 0; i < rounds; i++) {
-      yield* pmapEnter(cx, inner.vmPmap, page(0), m, VM_PROT_RW, false);
-      state.mapped = true;
-      for (const until = accesses + random.between(0, 3); accesses < until;) yield;
-      state.flux = true;
-      yield* pmapRemove(cx, inner.vmPmap, page(0), page(1));
-      state.mapped = false;
-      state.flux = false;
-      assertEquals(checkInvariants(cx), []);
-    }
-    state.over = true;
-    for (const { vmPmap } of [inner, outer]) {
-      while (state.running > 0 || vmPmap.pmActive !== 0) yield;
-      yield* pmapRelease(cx, vmPmap);
-      yield* pmapPuninit(cx, vmPmap);
-    }
-    freePage(cx, m);
-  });
+      state.over = true;
+      for (const { vmPmap } of [inner, outer]) {
+        while (state.running > 0 || vmPmap.pmActive !== 0) yield;
+        yield* pmapRelease(cx, vmPmap);
+        yield* pmapPuninit(cx, vmPmap);
+      }
+      freePage(cx, m);
+    },
+  );
   return { stale, compared, flux: success };
 }

@@ -263,11 +263,12 @@ describe("the console", () => {
 
   it("ends a program by ^C and by ^\\", () => {
     for (const [typed, status] of [["\x03", 130], ["\x1c", 131]] as const) {
-      const { kernel, console } = runProgram({ input: typed }, function* (u) {
+      const { kernel, console } = runProgram({ inputAfter: ["ready", typed] }, function* (u) {
+        yield* u.write(1, "ready ");
         yield* u.readText(0, 100);
       });
       assertEquals(kernel.exitStatus, status);
-      assertEquals(console.slice(0, 2), typed === "\x03" ? "^C" : "^\\");
+      assertEquals(console, typed === "\x03" ? "ready ^C" : "ready ^\\");
     }
   });
 });

@@ -196,6 +196,8 @@ export type ProgramOptions = MachineOptions & {
   readonly programs?: Readonly<Record<string, (user: User) => Exec<number | void>>>;
   /** Bytes typed at the console from the start. */
   readonly input?: string;
+  /** Bytes typed as soon as the console has shown a text. */
+  readonly inputAfter?: readonly [shown: string, typed: string];
 };
 
 /** A regular file of an archive. */
@@ -203,11 +205,16 @@ export function archiveFile(path: string, data: string | Uint8Array, mode = 0o64
   return { path, mode: 0o100000 | mode, data: typeof data === "string" ? encoder.encode(data) : data };
 }
 
+/** Steps after which the console is looked at. */
+const PIECE_STEPS = 500_000;
+
 /** Runs a program as the kernel's only command; its failed assertions come out of here. */
 export function runProgram(options: ProgramOptions, main: (user: User) => Exec<number | void>): Ran {
-  const { kernel: kernelOptions, files = [], steps, programs = {}, input, ...machineOptions } = options;
+  const { kernel: kernelOptions, files = [], steps, programs = {}, input, inputAfter, ...machineOptions } =
+    options;
   const bytes: number[] = [];
   let failure: unknown;
+  let awaited = inputAfter;
   const gate = (body: (user: User) => Exec<number | void>) =>
     function* (u: GateCpu): Exec<number> {
       try {
@@ -233,7 +240,15 @@ export function runProgram(options: ProgramOptions, main: (user: User) => Exec<n
     userGates: Object.fromEntries(Object.entries(all).map(([name, body]) => [name, gate(body)])),
   });
   if (input !== undefined) machine.serialInput(encoder.encode(input));
-  const stop = machine.run({ steps: steps ?? 100_000_000 });
+  let left = steps ?? 100_000_000;
+  let stop = machine.run({ steps: Math.min(left, awaited === undefined ? left : PIECE_STEPS) });
+  while (stop.reason === "steps" && (left -= PIECE_STEPS) > 0) {
+    if (awaited !== undefined && decoder.decode(Uint8Array.from(bytes)).includes(awaited[0])) {
+      machine.serialInput(encoder.encode(awaited[1]));
+      awaited = undefined;
+    }
+    stop = machine.run({ steps: PIECE_STEPS });
+  }
   const console = decoder.decode(Uint8Array.from(bytes)).replaceAll("\r\n", "\n");
   if (failure !== undefined) throw failure;
   if (stop.reason === "panic") throw stop.error;
