@@ -68,6 +68,8 @@ export interface KernelOptions {
   readonly faultReports?: boolean;
   /** Told of every fault that ended a program or the kernel. */
   readonly onFault?: (report: FaultReport) => void;
+  /** Told of the end of each command that process 1 was given, before the next one starts. */
+  readonly onCommandEnd?: (k: Kernel, status: number) => void;
   /** Runs in a kernel thread instead of process 1, when everything is up: for tests and experiments. */
   readonly body?: (cx: Cx) => Exec<void>;
   /** How to run this again, for panics. */

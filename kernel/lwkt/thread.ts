@@ -283,7 +283,8 @@ export function* lwktSwitch(cx: Cx): Exec<void> {
   if (td.tdSpinlocks !== 0) panic(cx, `lwkt_switch: "${td.tdComm}" holds a spinlock`);
   if (td.tdCscount !== 0) panic(cx, `lwkt_switch: "${td.tdComm}" is the master of a rendezvous`);
   td.tdCritcount++;
-  td.tdRelease?.(cx, td);
+  // Who only yields keeps its seat in user mode, and its priority.
+  if ((td.tdFlags & TDF.RUNQ) === 0) td.tdRelease?.(cx, td);
   if (td.tdFlags & TDF.TOKWAIT) td.tdFlags &= ~TDF.TOKWAIT;
   else lwktRelalltokens(td);
   const enabled = cx.cpu.interruptsEnabled;
@@ -316,6 +317,9 @@ export function* lwktSwitch(cx: Cx): Exec<void> {
     td.tdFlags &= ~TDF.RUNNING;
     next.tdFlags |= TDF.RUNNING;
     cx.k.lwkt.switches++;
+    cx.k.vmmeter.vSwtch++;
+    if (td.tdFlags & TDF.RUNQ) td.tdIvcsw++;
+    else td.tdVcsw++;
     yield* cx.k.platform.cpuSwitch(cx, td, next);
     lwktSwitchReturn(cx);
     cx.cpu.setInterrupts(enabled);
@@ -383,7 +387,7 @@ export function* lwktWaitTokens(cx: Cx, newest: LwktTokref): Exec<void> {
 export function* lwktUserYield(cx: Cx): Exec<void> {
   const gd = cx.gd;
   if (gd.gdReqflags & RQF_IDLECHECK_MASK && cx.td.tdCritcount === 0) yield* splz(cx);
-  if (cx.gd.gdReqflags & RQF.AST_LWKT_RESCHED || cx.gd.gdTdrunq.some((td) => td.tdPri >= cx.td.tdPri)) {
+  if (cx.gd.gdReqflags & RQF.AST_LWKT_RESCHED || cx.gd.gdTdrunq.some((td) => td.tdPri > cx.td.tdPri)) {
     yield* lwktYield(cx);
   } else yield;
 }

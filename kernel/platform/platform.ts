@@ -34,6 +34,8 @@ export interface Platform {
   mycpu(cpu: GateCpu): Globaldata;
   /** A kernel stack with a pcb at its top and an unmapped page below it. */
   allocKstack(cx: Cx): Exec<{ readonly pcb: Gva; readonly kstack: Gva }>;
+  /** Kernel stacks that are kept for the next threads. */
+  readonly kstacksCached: number;
   /** Takes the stack of a thread that has ended back. */
   freeKstack(cx: Cx, td: Thread): Exec<void>;
   /** Writes a new thread's first registers: its first switch enters the trampoline (`cpu_set_thread_handler`). */

@@ -27,6 +27,7 @@ import {
 import { vmPageAlloc } from "../vm/vm_page_alloc.ts";
 import { type PhysRange, pmapPtPindex, PML4PML4I } from "./pmap.ts";
 import {
+  PAT_MSR,
   PG_A_IDX,
   PG_G_IDX,
   PG_M_IDX,
@@ -79,6 +80,7 @@ export interface PmapBootstrapOptions {
  */
 export function* pmapBootstrap(k: Kernel, cpu: GateCpu, options: PmapBootstrapOptions): Exec<Hpa> {
   const state = k.pmap;
+  yield* pmapInitPat(cpu);
   state.physAvail = options.available.map(({ start, end }) => ({
     start: hpa(Math.ceil(start / PAGE_SIZE) * PAGE_SIZE),
     end: hpa(Math.floor(end / PAGE_SIZE) * PAGE_SIZE),
@@ -192,6 +194,19 @@ export function* pmapBootAlloc(k: Kernel, cpu: GateCpu, bytes: number): Exec<Gva
     yield* cpu.store64(entryIn(table, indexAt(gva(va), 1)), BigInt(page) | bits);
   }
   return start;
+}
+
+/** IA32_PAT. */
+const MSR_PAT = 0x277n;
+
+/**
+ * Programs this processor's page-attribute table (`pmap_init_pat`), so that `pmapCacheBits` means what it says. Every processor does it, before
+ * it has used a mapping with other attributes than the power-on slots'.
+ *
+ * Left out: turning the caches off and writing them back around it; this machine has none that software can see.
+ */
+export function* pmapInitPat(cpu: GateCpu): Exec<void> {
+  yield* cpu.perform("wrmsr", MSR_PAT, PAT_MSR);
 }
 
 /**

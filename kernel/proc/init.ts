@@ -17,13 +17,14 @@ import { panic } from "../kern/panic.ts";
 import { kprintf } from "../kern/subr_prf.ts";
 import { TIOCSCTTY } from "../kern/termios.ts";
 import { getnanouptime } from "../lwkt/callout.ts";
+import { tsleep } from "../lwkt/sleep.ts";
 import { lwktCreate, lwktSchedule, TDPRI } from "../lwkt/thread.ts";
 import { encodeTrapframe } from "../platform/pc64/frame.ts";
 import { SELECTOR, VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
 import { pmapPinit2 } from "../pmap/pmap_pinit.ts";
 import { vnOpen } from "../vfs/vfs_vnops.ts";
 import { gva } from "../../hw/address.ts";
-import { vmspaceAlloc } from "../vm/vmspace.ts";
+import { vmspaceAlloc, vmspaceCacheDrain } from "../vm/vmspace.ts";
 import { kernExecve } from "./kern_exec.ts";
 import { exit1, kernWait, wExitcode } from "./kern_exit.ts";
 import { enterpgrp, fixjobc, joinpgrp, procAddAllproc, procGetnewpid } from "./kern_proc.ts";
@@ -169,6 +170,13 @@ function* runCommands(cx: Cx, commands: readonly (readonly string[])[]): Exec<vo
     const child = yield* newProcess(cx, "sh", (at) => startCommand(at, argv), cx.proc!);
     procs.exitStatus = yield* waitForCommand(cx, child);
     procs.statuses.push(procs.exitStatus);
+    // What the command's last threads held is given back by then.
+    yield* tsleep(cx, procs, 0, "settle", 2);
+    const { onCommandEnd } = cx.k.options;
+    if (onCommandEnd !== undefined) {
+      yield* vmspaceCacheDrain(cx);
+      onCommandEnd(cx.k, procs.exitStatus);
+    }
   }
   yield* exit1(cx, wExitcode(procs.exitStatus));
 }

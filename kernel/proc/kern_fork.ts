@@ -241,6 +241,8 @@ function* sysLwpCreate(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   const bytes = yield* copyin(cx, uap.arg(0), LWP_PARAMS_BYTES);
   if (bytes === undefined) return { error: ERRNO.EFAULT };
   const [func, arg, stack, tid1, tid2] = new BigUint64Array(bytes.buffer);
+  // IRETQ to an address that is not canonical would fault in the kernel.
+  if (func! >= cx.lwp!.lwpVmspace!.vmMap.max) return { error: ERRNO.EFAULT };
   const state = yield* userState(cx);
   const lp = yield* lwpCreate(cx, {
     frame: {

@@ -93,7 +93,7 @@ export function* acquireCurproc(cx: Cx): Exec<void> {
     if (holder === undefined ? !better(dd, lp) : lp.lwpUsdata.priority + PPQ <= dd.upri) {
       // A holder that is displaced is in the kernel, since this thread runs: it comes here again before it leaves it.
       dd.uschedcp = lp;
-      if (holder !== undefined && holder.lwpThread !== undefined) holder.lwpThread.tdRelease = undefined;
+      if (holder !== undefined) displace(cx, holder.lwpThread!);
       break;
     }
     const idle = idleCpu(cx);
@@ -111,6 +111,12 @@ export function* acquireCurproc(cx: Cx): Exec<void> {
   lp.lwpUsdata.qcpu = cx.gd.gdCpuid;
   td.tdRelease = passiveRelease;
   lwktSetpri(cx, td, TDPRI.USER_NORM);
+}
+
+/** A thread in the kernel loses its seat: it finishes there before anybody's user mode. */
+function displace(cx: Cx, td: Thread): void {
+  td.tdRelease = undefined;
+  lwktSetpri(cx, td, TDPRI.KERN_USER);
 }
 
 /** A thread that has the seat blocks (`lwkt_passive_release`): it gets a kernel priority, and the seat goes on. */

@@ -25,6 +25,7 @@ import { procUserret, sigPending, trapsignal } from "../proc/kern_sig.ts";
 import { type Lwp, LWP_MP_WEXIT, SSTOP } from "../proc/proc.ts";
 import * as signal from "../proc/signal.ts";
 import { acquireCurproc } from "../proc/usched_dfly.ts";
+import { vmIsBeingKilled } from "../vm/vm_page_alloc.ts";
 import { VM_FAULT_BURST, VM_FAULT_DIRTY, VM_FAULT_NORMAL, vmFault } from "../vm/vm_fault.ts";
 import { vmMapLookupEntry } from "../vm/vm_map.ts";
 import {
@@ -112,7 +113,8 @@ function* userTrap(cx: Cx, lwp: Lwp, bytes: Uint8Array<ArrayBuffer>, vector: num
   }
   ktrace(cx, "trapsignal", sig, vector);
   const { handler } = lwp.lwpProc.pSigacts.psAction[sig]!;
-  if (handler === signal.SIG_DFL) yield* reportFault(cx, bytes);
+  // Not when the kernel refused the page because the process has been killed for want of memory.
+  if (handler === signal.SIG_DFL && !vmIsBeingKilled(cx)) yield* reportFault(cx, bytes);
   yield* trapsignal(cx, sig, code, addr, vector);
 }
 

@@ -63,7 +63,7 @@ import {
   vmPageWakeup,
 } from "./vm_page.ts";
 import { vmPageCountSevere } from "./vm_page2.ts";
-import { vmPageAlloc, vmWaitPfault } from "./vm_page_alloc.ts";
+import { vmIsBeingKilled, vmPageAlloc, vmWaitPfault } from "./vm_page_alloc.ts";
 import { vmPageCopy, vmPageProtect, vmPageZeroFill } from "./vm_page_valid.ts";
 import { PQ_CACHE } from "./vm_pageq.ts";
 import { VM_PAGER_BAD, VM_PAGER_ERROR, VM_PAGER_OK, vmPagerGetPage, vmPagerHasPage } from "./vm_pager.ts";
@@ -277,7 +277,8 @@ export function* vmFaultObject(
         fs.m = undefined;
         yield* faultLeave(cx, fs);
         yield* vmWaitPfault(cx);
-        return KERN_TRY_AGAIN;
+        // Who was killed to make memory free does not get any more: back to where the signal is seen.
+        return vmIsBeingKilled(cx) ? KERN_PROTECTION_FAILURE : KERN_TRY_AGAIN;
       }
       const readAhead = (m.flags & PG_RAM) !== 0 && object.type === OBJT_SWAP;
       if (m.valid === VM_PAGE_BITS_ALL && !readAhead) {
@@ -296,7 +297,8 @@ export function* vmFaultObject(
       if (fs.m === undefined) {
         yield* faultLeave(cx, fs);
         yield* vmWaitPfault(cx);
-        return KERN_TRY_AGAIN;
+        // Who was killed to make memory free does not get any more: back to where the signal is seen.
+        return vmIsBeingKilled(cx) ? KERN_PROTECTION_FAILURE : KERN_TRY_AGAIN;
       }
     }
     // Read ahead of a valid page, read this one, or throw it away: all of it may insert or remove pages.

@@ -97,7 +97,7 @@ export function vmPageAlloc(
   let req = pageReq;
   // The pageout daemon and its like may go deeper, and so may a process that is killed for want of memory: they are how memory gets
   // free.
-  if ((cx.td.tdFlags & TDF.SYSTHREAD) !== 0 || isBeingKilled(cx)) req |= VM_ALLOC_SYSTEM;
+  if ((cx.td.tdFlags & TDF.SYSTHREAD) !== 0 || vmIsBeingKilled(cx)) req |= VM_ALLOC_SYSTEM;
   for (;;) {
     if (mayTakeFree(k, req)) break;
     // Recycling raises the free count; then the limits are looked at again.
@@ -253,7 +253,7 @@ export function* vmWaitPfault(cx: Cx): Exec<void> {
   const { k } = cx;
   yield;
   if (!vmPageCountMin(k)) return;
-  while (vmPageCountSevere(k) && !isBeingKilled(cx)) {
+  while (vmPageCountSevere(k) && !vmIsBeingKilled(cx)) {
     yield* waitForFree(cx, "pfault", HZ);
   }
 }
@@ -270,7 +270,7 @@ function* waitForFree(cx: Cx, wmesg: string, ticks: number): Exec<void> {
   yield* tsleep(cx, s.freeCountIdent, PINTERLOCKED, wmesg, ticks);
 }
 
-/** Whether the current process has been killed to make memory free. */
-function isBeingKilled(cx: Cx): boolean {
+/** Whether the current process has been killed to make memory free. Its faults then fail rather than wait. */
+export function vmIsBeingKilled(cx: Cx): boolean {
   return ((cx.proc?.pFlags ?? 0) & P_LOWMEMKILL) !== 0;
 }

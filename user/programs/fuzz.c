@@ -6,6 +6,7 @@
  * that take the swap away, and vfork, whose child would run on our stack.
  */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -39,7 +40,7 @@ static const char *path(void) {
     static char text[4][80];
     static int next;
     char *to = text[next++ % 4];
-    switch (below(12)) {
+    switch (below(20)) {
     case 0: return "/";
     case 1: return "";
     case 2: return longname;
@@ -52,35 +53,36 @@ static const char *path(void) {
 }
 
 static long address(void) {
-    switch (below(10)) {
+    switch (below(24)) {
     case 0: return 0;
     case 1: return (long)r();
     case 2: return (long)0x7ffffffff000;
     case 3: return (long)0x800000000000;
     case 4: return (long)0xffffffff80000000;
     case 5: return (long)(arena + 16 * PAGE - below(64));
-    case 6: return (long)(arena + below(16) * PAGE) + (long)below(8);
+    case 6: case 8: case 9: return (long)(arena + below(16) * PAGE) + (long)below(8);
     case 7: return -(long)below(PAGE);
     default: return (long)(arena + below(16) * PAGE);
     }
 }
 
 static long length(void) {
-    switch (below(8)) {
+    switch (below(16)) {
     case 0: return 0;
     case 1: return -1;
     case 2: return (long)r();
-    case 3: return (long)(below(64) * PAGE);
+    case 3: case 5: case 6: return (long)(below(64) * PAGE);
     case 4: return (long)1 << below(63);
     default: return (long)below(PAGE);
     }
 }
 
 static long small(void) {
-    switch (below(6)) {
+    switch (below(12)) {
     case 0: return -1;
     case 1: return (long)r();
-    case 2: return 1L << below(32);
+    case 2: case 3: return 1L << below(32);
+    case 4: case 5: case 6: return (long)below(4);
     default: return (long)below(20);
     }
 }
@@ -150,7 +152,7 @@ static void one_call(void) {
             char kind = *kinds ? *kinds++ : 'x';
             if (below(20) == 0) kind = 'x';
             a[k] = kind == 'p'   ? (long)path()
-                   : kind == 'f' ? (long)below(16)
+                   : kind == 'f' ? (long)below(12)
                    : kind == 'a' ? address()
                    : kind == 'l' ? length()
                    : kind == 'i' ? small()
@@ -205,16 +207,23 @@ static int bury(pid_t pid) {
     return status;
 }
 
-static void clean(void) {
-    char name[96];
-    static const char *const OTHERS[] = {"loop", "folder", "nothing/here", "nothing"};
-    for (int i = 0; i < NAMES; i++) {
-        snprintf(name, sizeof name, "%s/f%d", scratch, i);
-        if (unlink(name) < 0) rmdir(name);
-    }
-    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) {
-        snprintf(name, sizeof name, "%s/%s", scratch, OTHERS[i]);
-        if (unlink(name) < 0) rmdir(name);
+/* Everything in a folder; names may have moved into one another. */
+static void clean(const char *folder, int depth) {
+    DIR *dir = opendir(folder);
+    if (!dir) return;
+    static char names[8][64][64];
+    int count = 0;
+    for (struct dirent *entry; count < 64 && (entry = readdir(dir));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && strlen(entry->d_name) < 64)
+            strcpy(names[depth][count++], entry->d_name);
+    closedir(dir);
+    for (int i = 0; i < count; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, names[depth][i]);
+        if (unlink(path) == 0) continue;
+        chmod(path, 0700);
+        if (depth < 7) clean(path, depth + 1);
+        rmdir(path);
     }
 }
 
@@ -238,7 +247,7 @@ int main(int argc, char **argv) {
         long left = count - progress->calls;
         uint64_t child_seed = next_random(&seed);
         if (children % 16 == 0) {
-            clean();
+            clean(scratch, 0);
             prepare();
         }
         fflush(stdout);
@@ -251,7 +260,7 @@ int main(int argc, char **argv) {
         /* A call that ends every child at once would keep us here for ever. */
         if (children > count + 100) break;
     }
-    clean();
+    clean(scratch, 0);
     if (rmdir(scratch) < 0) printf("fuzz: %s stays: %s\n", scratch, strerror(errno));
     long calls = progress->calls, errors = progress->errors;
     return verdict("%ld calls, %ld errors, %ld children, %ld ended by a signal", calls, errors, children, killed);

@@ -1,6 +1,6 @@
 /*
  * proctest [PART …]: processes, signals and threads as POSIX and DragonFly's manual pages have them. Parts: fork signals faults
- * stop threads exec limits family. Prints each part's verdict; the exit status says whether all were right.
+ * stop threads exec limits family slices. Prints each part's verdict; the exit status says whether all were right.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sysctl.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -401,10 +402,39 @@ static void test_family(void) {
     CHECK(children == 20);
 }
 
+/* Children that only compute share the processors: none starves, and a nice one gets less. */
+static void test_slices(void) {
+    volatile long *turns = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
+    pid_t children[3];
+    CHECK(turns != MAP_FAILED);
+    for (int i = 0; i < 3; i++) {
+        children[i] = fork();
+        if (children[i] != 0) continue;
+        if (i == 2) setpriority(PRIO_PROCESS, 0, 20);
+        for (;;) turns[i * 8]++;
+    }
+    usleep(1500000);
+    for (int i = 0; i < 3; i++) {
+        kill(children[i], SIGKILL);
+        status_of(children[i]);
+    }
+    CHECK(turns[0] > 0 && turns[8] > 0 && turns[16] > 0);
+    CHECK(turns[0] < turns[8] * 3 && turns[8] < turns[0] * 3);
+    int processors = 1;
+    size_t size = sizeof processors;
+    sysctlbyname("hw.ncpu", &processors, &size, NULL, 0);
+    if (processors == 1) CHECK(turns[16] < turns[0] && turns[16] < turns[8]);
+    munmap((void *)turns, 4096);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
-} parts[] = {{"fork", test_fork}, {"signals", test_signals}, {"faults", test_faults}, {"stop", test_stop}, {"threads", test_threads}, {"exec", test_exec}, {"limits", test_limits}, {"family", test_family}};
+} parts[] = {
+    {"fork", test_fork}, {"signals", test_signals}, {"faults", test_faults},
+    {"stop", test_stop}, {"threads", test_threads}, {"exec", test_exec},
+    {"limits", test_limits}, {"family", test_family}, {"slices", test_slices},
+};
 
 static int wanted(const char *name, int argc, char **argv) {
     for (int i = 1; i < argc; i++)

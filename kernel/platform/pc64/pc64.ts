@@ -86,6 +86,10 @@ export class Pc64 implements Platform {
     return { kstack, pcb: gva(kstack + BigInt(KSTACK_BYTES - PCB_BYTES)) };
   }
 
+  get kstacksCached(): number {
+    return this.#stacks.length + this.#k.lwkt.reap.length;
+  }
+
   *freeKstack(_cx: Cx, td: Thread): Exec<void> {
     this.#stacks.push(td.tdKstack);
   }

@@ -228,8 +228,11 @@ export function* tmpfsRegResize(cx: Cx, vp: Vnode, size: number): Exec<number> {
   if (size > old) {
     if (size > tmpfsSizeMax(cx, vp)) return ERRNO.ENOSPC;
   } else if (size < old && size % PAGE_SIZE !== 0) {
-    // The last page may be elsewhere: it is brought in, so that its end can be made zero, and it differs from the archive from now on.
-    const error = yield* vnodePagerUse(cx, vp, pagesOfBytes(size) - 1, true, function* () {
+    // The last page may be elsewhere: it is brought in, its end made zero while it is wired (from then on it may be paged out again at any
+    // time), and it differs from the archive.
+    const rest = size % PAGE_SIZE;
+    const error = yield* vnodePagerUse(cx, vp, pagesOfBytes(size) - 1, true, function* (m) {
+      yield* cx.cpu.zeroBytes(gva(physToDmap(m.physAddr) + BigInt(rest)), PAGE_SIZE - rest);
       return 0;
     });
     if (error !== 0) return error;

@@ -347,3 +347,47 @@ export function runComers(seed: number, rounds: number, bugs: readonly string[] 
   );
   return { stale, compared, flux: success };
 }
+
+/**
+ * One CPU maps and unmaps a page over and over; two threads of its address space take turns on another. Between them the TLB is kept, so no
+ * invalidation may be missed while they change places.
+ */
+export function runTwins(seed: number, rounds: number, bugs: readonly string[] = []): SmpResult {
+  const stale: StaleUse[] = [];
+  const sanitizer = new Sanitizer();
+  sanitizer.on((use) => stale.push(use));
+  let accesses = 0;
+  const quantum = [1, 12] as const, kernel = { bugs };
+  runInKernel(
+    { tlb: "sticky", sanitizer, cpus: 2, seed, quantum, steps: 400_000_000, kernel },
+    function* (cx) {
+      const vm = yield* newSpace(cx);
+      const m = yield* newPage(cx, 7n);
+      const state = { over: false, running: 2 };
+      const twin = function* (own: Cx): Exec<void> {
+        yield* enterSpace(own, vm);
+        while (!state.over) {
+          yield* peek(own, page(0));
+          accesses++;
+          yield* lwktYield(own);
+        }
+        state.running--;
+        yield* lwktExit(own);
+      };
+      for (let i = 0; i < 2; i++) yield* kthreadCreate(cx, twin, "twin", cx.k.lwkt.gds[1]!);
+      yield* cx.k.platform.flushIpis(cx);
+      for (let i = 0; i < rounds; i++) {
+        yield* pmapEnter(cx, vm.vmPmap, page(0), m, VM_PROT_RW, false);
+        for (const until = accesses + 2; accesses < until;) yield;
+        yield* pmapRemove(cx, vm.vmPmap, page(0), page(1));
+        for (const until = accesses + 1; accesses < until;) yield;
+      }
+      state.over = true;
+      while (state.running > 0 || vm.vmPmap.pmActive !== 0) yield;
+      yield* pmapRelease(cx, vm.vmPmap);
+      yield* pmapPuninit(cx, vm.vmPmap);
+      freePage(cx, m);
+    },
+  );
+  return { stale, compared: accesses, flux: 0 };
+}
