@@ -44,6 +44,9 @@ const specs = {
   help: flag("show this help"),
 } as const;
 
+/** Counters whose sums are shown: what the runs went through. */
+const SHOWN = ["vVmFaults", "vCowFaults", "vZfod", "vSwappgsout", "vSwappgsin", "vIpi"];
+
 async function main(args: readonly string[]): Promise<number> {
   const { options } = parseArguments(specs, args);
   if (options.help) {
@@ -51,6 +54,7 @@ async function main(args: readonly string[]): Promise<number> {
     return 0;
   }
   const count = options.count ?? 20_000, perRun = options.run ?? 2000;
+  const sums: Record<string, number> = {};
   let seed = options.seed ?? 1;
   for (let done = 0; done < count; seed++) {
     const run: ModelOptions = {
@@ -65,6 +69,7 @@ async function main(args: readonly string[]): Promise<number> {
     };
     const result = runModel(run);
     done += result.done;
+    for (const name of SHOWN) sums[name] = (sums[name] ?? 0) + (result.counters[name] ?? 0);
     if (result.failure !== undefined) {
       console.log(`seed ${seed}, ${run.cpus} CPUs, after ${result.done} operations: ${result.failure}`);
       if (!options["no-shrink"]) {
@@ -81,6 +86,7 @@ async function main(args: readonly string[]): Promise<number> {
     }
     await Promise.resolve();
   }
+  console.log(Object.entries(sums).map(([name, value]) => `${name.slice(1)} ${value}`).join(", "));
   console.log(`model: ${count} operations from seed ${options.seed ?? 1}, no difference`);
   return 0;
 }

@@ -10,14 +10,22 @@ import type { Cx } from "../context.ts";
 import { hz } from "../lwkt/callout.ts";
 import { PCATCH, PINTERLOCKED, tsleep, tsleepInterlock } from "../lwkt/sleep.ts";
 import { lwpsignal } from "../proc/kern_sig_send.ts";
-import { SIGPIPE } from "../proc/signal.ts";
+import { LWP_OLDMASK } from "../proc/proc.ts";
+import { SIG_CANTMASK, SIGPIPE } from "../proc/signal.ts";
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, PollWaiter } from "../vfs/selinfo.ts";
 import { type Iovec, Uio, UIO_READ, UIO_WRITE } from "../vfs/uio.ts";
-import { copyin, copyout } from "./copy.ts";
+import { copyin, copyout, fuword } from "./copy.ts";
 import { ERRNO } from "./errno.ts";
 import { type File, FREAD, FWRITE, O_ASYNC, O_FOFFSET, O_NONBLOCK } from "./file.ts";
 import { fdLimit, fdnode, fdrop, holdfp, UF_EXCLOSE } from "./kern_descrip.ts";
-import { ERESTART, type Syscall, SYSCALL_OK, type SyscallResult, type SyscallTable } from "./sysent.ts";
+import {
+  ERESTART,
+  type Syscall,
+  SYSCALL_OK,
+  type SyscallArgs,
+  type SyscallResult,
+  type SyscallTable,
+} from "./sysent.ts";
 import { FIOASYNC, FIOCLEX, FIONBIO, FIONCLEX, IOC_IN, IOC_OUT, IOC_VOID, iocparmLen } from "./termios.ts";
 
 /** Most parts of a readv (`UIO_MAXIOV`). */
@@ -142,7 +150,7 @@ const extpv = (rw: number): Syscall =>
   };
 
 /** ioctl(2) (`mapped_ioctl`): the request's number says how many bytes go in and come out. */
-function* sysIoctl(cx: Cx, uap: Parameters<Syscall>[1]): Exec<SyscallResult> {
+function* sysIoctl(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   const fd = uap.int(0), com = uap.uint(1), at = uap.arg(2);
   const fp = holdfp(cx, fd, 0);
   if (fp === undefined) return { error: ERRNO.EBADF };
@@ -220,7 +228,7 @@ function pollFd(cx: Cx, fd: number, events: number, waiter: PollWaiter): number 
 const POLLFD_BYTES = 8;
 
 /** poll(2). */
-function* sysPoll(cx: Cx, uap: Parameters<Syscall>[1]): Exec<SyscallResult> {
+function* sysPoll(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   const at = uap.arg(0), nfds = uap.uint(1), timeout = uap.int(2);
   const p = cx.proc!;
   if (nfds > Math.max(FD_SETSIZE, fdLimit(cx, p))) return { error: ERRNO.EINVAL };
@@ -292,7 +300,7 @@ export function* doselect(
 }
 
 /** select(2). */
-function* sysSelect(cx: Cx, uap: Parameters<Syscall>[1]): Exec<SyscallResult> {
+function* sysSelect(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   let ticks: number | undefined;
   if (uap.arg(4) !== 0n) {
     const tv = yield* copyin(cx, uap.arg(4), 16);
@@ -332,6 +340,29 @@ export function* selectUser(
   return { value: BigInt(result.count) };
 }
 
+/** pselect(2): select with nanoseconds, and with another signal mask meanwhile. */
+function* sysPselect(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
+  let ticks: number | undefined;
+  if (uap.arg(4) !== 0n) {
+    const ts = yield* copyin(cx, uap.arg(4), 16);
+    if (ts === undefined) return { error: ERRNO.EFAULT };
+    const view = new DataView(ts.buffer, ts.byteOffset);
+    const sec = view.getBigInt64(0, true), nsec = view.getBigInt64(8, true);
+    if (sec < 0n || nsec < 0n || nsec >= 1_000_000_000n) return { error: ERRNO.EINVAL };
+    ticks = Math.min(0x7fff_ffff, Number(sec) * hz + Math.ceil((Number(nsec) * hz) / 1e9));
+  }
+  if (uap.arg(5) !== 0n) {
+    const set = yield* fuword(cx, uap.arg(5));
+    if (set === undefined) return { error: ERRNO.EFAULT };
+    // The old mask comes back on the way to user mode, behind the handler of a signal that ends the wait.
+    const lp = cx.lwp!;
+    lp.lwpOldsigmask = lp.lwpSigmask;
+    lp.lwpFlags |= LWP_OLDMASK;
+    lp.lwpSigmask = set & ~SIG_CANTMASK;
+  }
+  return yield* selectUser(cx, uap.int(0), [uap.arg(1), uap.arg(2), uap.arg(3)], ticks);
+}
+
 /** System calls of this file. */
 export const sysGenericSyscalls: SyscallTable = [
   [3, "read", 3, simple(UIO_READ)],
@@ -345,4 +376,5 @@ export const sysGenericSyscalls: SyscallTable = [
   [209, "poll", 3, sysPoll],
   [289, "extpreadv", 5, extpv(UIO_READ)],
   [290, "extpwritev", 5, extpv(UIO_WRITE)],
+  [499, "pselect", 6, sysPselect],
 ];

@@ -19,7 +19,7 @@ import {
   vmPageRemove,
   vmPageSleepBusy,
 } from "./vm_page.ts";
-import { type PagerOps, VM_PAGER_BAD, VM_PAGER_FAIL, VM_PAGER_OK } from "./vm_pager.ts";
+import { type PagerOps, VM_PAGER_BAD, VM_PAGER_OK } from "./vm_pager.ts";
 import { vmPageProtect } from "./vm_page_valid.ts";
 import { VM_PROT_NONE } from "./vm_param.ts";
 
@@ -62,7 +62,7 @@ export const devicePagerOps: PagerOps = {
     const { pageAddress, patMode } = memoryOf(object);
     const { pindex } = m;
     const pa = pageAddress(pindex);
-    if (pa === undefined) return VM_PAGER_FAIL;
+    if (pa === undefined) return VM_PAGER_BAD;
     vmPageFree(cx, m);
     const fake = vmPageInitfake(cx, pa, patMode);
     kassert(vmPageInsert(cx, fake, object, pindex), "device_pager: the page's place is taken");

@@ -66,7 +66,7 @@ import { vmPageCountSevere } from "./vm_page2.ts";
 import { vmIsBeingKilled, vmPageAlloc, vmWaitPfault } from "./vm_page_alloc.ts";
 import { vmPageCopy, vmPageProtect, vmPageZeroFill } from "./vm_page_valid.ts";
 import { PQ_CACHE } from "./vm_pageq.ts";
-import { VM_PAGER_BAD, VM_PAGER_ERROR, VM_PAGER_OK, vmPagerGetPage, vmPagerHasPage } from "./vm_pager.ts";
+import { VM_PAGER_BAD, VM_PAGER_FAIL, VM_PAGER_OK, vmPagerGetPage, vmPagerHasPage } from "./vm_pager.ts";
 import {
   KERN_FAILURE,
   KERN_PROTECTION_FAILURE,
@@ -360,14 +360,12 @@ function* readPage(cx: Cx, fs: Faultstate, pindex: number): Exec<number | undefi
     vmPageUnqueueNowakeup(cx, fs.m);
     return KERN_SUCCESS;
   }
-  if (rv === VM_PAGER_ERROR || rv === VM_PAGER_BAD) {
-    if (rv === VM_PAGER_ERROR) kprintf(cx, `vm_fault: pager read error, pid ${cx.proc?.pPid ?? 0}\n`);
-    fs.m = undefined;
-    dropInvalid(cx, m);
-    yield* faultLeave(cx, fs);
-    return rv === VM_PAGER_ERROR ? KERN_FAILURE : KERN_PROTECTION_FAILURE;
-  }
-  return undefined;
+  if (rv === VM_PAGER_FAIL) return undefined;
+  if (rv !== VM_PAGER_BAD) kprintf(cx, `vm_fault: pager read error, pid ${cx.proc?.pPid ?? 0}\n`);
+  fs.m = undefined;
+  dropInvalid(cx, m);
+  yield* faultLeave(cx, fs);
+  return rv === VM_PAGER_BAD ? KERN_PROTECTION_FAILURE : KERN_FAILURE;
 }
 
 /** A busy page without content goes; a wired one cannot. */

@@ -85,7 +85,8 @@ export function* vmPageZeroInvalid(cx: Cx, m: VmPage, setvalid: boolean): Exec<v
 
 /** Takes in what the hardware's modified bits know (`vm_page_test_dirty`). */
 export function* vmPageTestDirty(cx: Cx, m: VmPage): Exec<void> {
-  if (m.dirty !== VM_PAGE_BITS_ALL && (yield* pmapIsModified(cx, m))) vmPageDirty(cx, m);
+  if (m.dirty === VM_PAGE_BITS_ALL || (m.flags & PG_MAPPED) === 0) return;
+  if (yield* pmapIsModified(cx, m)) vmPageDirty(cx, m);
 }
 
 /**

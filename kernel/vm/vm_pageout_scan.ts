@@ -106,7 +106,6 @@ function* scanQueue(
     cx.k.vmmeter.vPdpages++;
     if (vmPageBusyTry(cx, m, true)) continue;
     yield* visit(m);
-    yield* cx.racePoint();
   }
   pq.remove(marker);
 }
@@ -152,7 +151,7 @@ export function* vmPageoutScanInactive(
       yield* pmapClearReference(cx, m);
     } else {
       const hinted = (m.flags & PG_REFERENCED) !== 0;
-      const actcount = yield* pmapTsReferenced(cx, m);
+      const actcount = yield* tsReferenced(cx, m);
       if (hinted || actcount > 0) {
         // In use after all. It counts for more than usual, so that it does not come back at once.
         m.flags &= ~PG_REFERENCED;
@@ -260,7 +259,16 @@ export function* vmPageoutScanActive(
 
 /** References that the page and its mappings show. */
 function* countReferences(cx: Cx, m: VmPage): Exec<number> {
-  return (m.flags & PG_REFERENCED ? 1 : 0) + (yield* pmapTsReferenced(cx, m));
+  return (m.flags & PG_REFERENCED ? 1 : 0) + (yield* tsReferenced(cx, m));
+}
+
+const NOTHING: Iterable<void, number, void> = {
+  [Symbol.iterator]: () => ({ next: () => ({ done: true, value: 0 }) }),
+};
+
+/** References that the mappings show, without a question where there are none. */
+function tsReferenced(cx: Cx, m: VmPage): Exec<number> {
+  return m.flags & PG_MAPPED ? pmapTsReferenced(cx, m) : NOTHING;
 }
 
 /** Frees CACHE pages until there are enough that are really free, for those who cannot recycle one (`vm_pageout_scan_cache`). */

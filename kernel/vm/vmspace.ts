@@ -119,14 +119,16 @@ export function* vmspaceExitfree(cx: Cx, p: Proc): Exec<void> {
 
 /** Keeps the structure and takes the map's token, to look at somebody's address space (`vmspace_hold`). */
 export function* vmspaceHold(cx: Cx, vm: Vmspace): Exec<void> {
-  vm.vmHoldcnt++;
+  if (!cx.k.bug("vmspace-refs")) vm.vmHoldcnt++;
   yield* lwktGettoken(cx, vm.vmMap.token);
 }
 
 /** Ends {@link vmspaceHold} (`vmspace_drop`). */
 export function* vmspaceDrop(cx: Cx, vm: Vmspace): Exec<void> {
   lwktReltoken(cx, vm.vmMap.token);
-  yield* holdDrop(cx, vm);
+  if (cx.k.bug("vmspace-refs")) {
+    kassert((vm.vmFlags & VMSPACE_EXIT2) === 0, "vmspace_drop: address space is gone");
+  } else yield* holdDrop(cx, vm);
 }
 
 /** One hold less; the last one ends stage 2. */

@@ -18,6 +18,8 @@ import type { Op } from "./vm_model.ts";
 const BASE = 0x1000_0000n;
 /** A page of its own for names. */
 const SCRATCH = 0x800_0000n;
+/** Where {@link pressure} maps. Another process of the same address space has its own. */
+const HOG = 0x2000_0000n;
 const PAGE = 4096n;
 
 const SYS = {
@@ -177,6 +179,8 @@ function* carryOut(cx: Cx, all: Agents, op: Op): Exec<Outcome> {
     }
     case "exit":
       return { kind: "done" };
+    case "pressure":
+      return yield* pressure(cx, op.pages);
     case "truncate":
       return yield* call(SYS.ftruncate, BigInt(op.file), 0n, BigInt(op.pages) * PAGE);
     case "pwrite":
@@ -184,6 +188,26 @@ function* carryOut(cx: Cx, all: Agents, op: Op): Exec<Outcome> {
     case "pread":
       return yield* filePage(cx, op.file, op.page, undefined);
   }
+}
+
+/** Uses so many pages at once, more than there are, and gives them back: everybody else's go to swap. */
+function* pressure(cx: Cx, pages: number): Exec<Outcome> {
+  const length = BigInt(pages) * PAGE;
+  const { error } = yield* system(
+    cx,
+    SYS.mmap,
+    HOG,
+    length,
+    3n,
+    BigInt(MAP.ANON | MAP.PRIVATE | MAP.FIXED),
+    -1n,
+    0n,
+    0n,
+  );
+  if (error !== 0) return { kind: "fault", error };
+  for (let at = HOG; at < HOG + length; at += PAGE) yield* copyout(cx, at, bytesOf(1));
+  yield* system(cx, SYS.munmap, HOG, length);
+  return { kind: "done" };
 }
 
 /** Reads or writes a whole page of a file by pread and pwrite, by way of the scratch page. */

@@ -31,24 +31,25 @@ const PROTS: readonly Prot[] = [
 /** Most processes that live at once. */
 const PROCESSES_MAX = 6;
 
-/** How much of what, in hundredths. */
+/** How much of what, in proportion to each other. */
 const WEIGHTS: readonly (readonly [Op["kind"], number])[] = [
-  ["read", 24],
-  ["write", 30],
-  ["mmap", 10],
-  ["munmap", 4],
-  ["mprotect", 7],
-  ["minherit", 2],
-  ["madvise", 4],
-  ["msync", 1],
-  ["mlock", 2],
-  ["munlock", 2],
-  ["mincore", 1],
-  ["fork", 4],
-  ["exit", 3],
-  ["truncate", 1],
-  ["pwrite", 3],
-  ["pread", 2],
+  ["pressure", 1],
+  ["read", 124],
+  ["write", 150],
+  ["mmap", 50],
+  ["munmap", 20],
+  ["mprotect", 35],
+  ["minherit", 10],
+  ["madvise", 20],
+  ["msync", 5],
+  ["mlock", 10],
+  ["munlock", 10],
+  ["mincore", 5],
+  ["fork", 20],
+  ["exit", 15],
+  ["truncate", 5],
+  ["pwrite", 15],
+  ["pread", 10],
 ];
 const WEIGHT_SUM = WEIGHTS.reduce((sum, [, weight]) => sum + weight, 0);
 
@@ -133,6 +134,8 @@ export class Generator {
       case "fork":
         if (ids.length >= PROCESSES_MAX) return undefined;
         return { kind, p, child: this.#nextProcess++, mem: this.#below(4) === 0 };
+      case "pressure":
+        return { kind, p, pages: 400 + this.#below(1200) };
       case "exit":
         return p === 0 ? undefined : { kind, p };
       case "truncate": {
@@ -193,6 +196,8 @@ export function touches(model: VmModel, op: Op): { readonly reads: unknown[]; re
     case "pwrite":
       // A longer file shows pages that were beyond its end.
       return { reads: [], writes: [process, ...fileKeys(op.file)] };
+    case "pressure":
+      return { reads: [], writes: [process] };
     case "pread":
       return { reads: [`file ${op.file}:${op.page}`], writes: [process] };
     case "fork":

@@ -48,6 +48,8 @@ export interface ModelResult {
   readonly done: number;
   /** What was wrong first, if anything. */
   readonly failure: string | undefined;
+  /** The kernel's counters at the end. */
+  readonly counters: Readonly<Record<string, number>>;
   /** All batches, as `script` takes them. */
   readonly script: readonly (readonly Op[])[];
 }
@@ -127,12 +129,18 @@ export function runModel(options: ModelOptions): ModelResult {
     );
     yield* drive(cx, all);
   };
-  bootKernel(machine, { archives: [], verbose: false, faultReports: false, bugs: options.bugs, body });
+  const kernel = bootKernel(machine, {
+    archives: [],
+    verbose: false,
+    faultReports: false,
+    bugs: options.bugs,
+    body,
+  });
   const stop = machine.run();
   if (stop.reason === "panic") {
     fail(`panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`);
   } else if (stop.reason !== "poweroff") fail(`the machine stopped by ${stop.reason}`);
-  return { done, failure, script };
+  return { done, failure, counters: { ...kernel.vmmeter }, script };
 }
 
 /** A batch of operations that do not get into each other's way. */

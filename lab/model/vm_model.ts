@@ -95,6 +95,7 @@ export type Op =
   | { readonly kind: "write"; readonly p: number; readonly page: number; readonly value: number }
   | { readonly kind: "fork"; readonly p: number; readonly child: number; readonly mem: boolean }
   | { readonly kind: "exit"; readonly p: number }
+  | { readonly kind: "pressure"; readonly p: number; readonly pages: number }
   | { readonly kind: "truncate"; readonly p: number; readonly file: number; readonly pages: number }
   | {
     readonly kind: "pwrite";
@@ -181,6 +182,7 @@ export class VmModel {
       case "mlock":
         for (const page of this.#range(space, op)) page.locked = true;
         return { kind: "any" };
+      case "pressure":
       case "msync":
       case "munlock":
       case "mincore":

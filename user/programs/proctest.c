@@ -413,7 +413,7 @@ static void test_slices(void) {
         if (i == 2) setpriority(PRIO_PROCESS, 0, 20);
         for (;;) turns[i * 8]++;
     }
-    usleep(1500000);
+    usleep(900000);
     for (int i = 0; i < 3; i++) {
         kill(children[i], SIGKILL);
         status_of(children[i]);

@@ -8,6 +8,7 @@
 import { gva } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
+import { pmapInitPat } from "../../pmap/pmap_bootstrap.ts";
 import { kprintf } from "../../kern/subr_prf.ts";
 import { Globaldata } from "../../lwkt/globaldata.ts";
 import { TDF, TDPRI, Thread } from "../../lwkt/thread.ts";
@@ -67,5 +68,8 @@ export function* apInit(cx: Cx, pc64: Pc64): Exec<void> {
   const id = cx.cpu.cpu.id;
   // The pcb must say what a switch back to this thread needs.
   yield* pc64.initIdlePcb(cx, id);
+  yield* pmapInitPat(cx.cpu);
   becomeIdleThread(cx, pc64, id);
+  // Invalidations of kernel mappings reach this processor from now on; what it missed before must not stay.
+  pc64.invltlb(cx);
 }

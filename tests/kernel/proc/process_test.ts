@@ -199,7 +199,7 @@ describe("a process that is gone leaves nothing", () => {
 });
 
 describe("proctest, a C program, on the booted kernel", { ignore: !mayRead }, () => {
-  for (const part of ["fork", "signals", "faults", "stop", "threads", "exec", "limits", "family"]) {
+  for (const part of ["fork", "signals", "faults", "stop", "threads", "exec", "limits", "family", "slices"]) {
     for (const cpus of [1, 3]) {
       it(`${part} on ${cpus} CPU${cpus > 1 ? "s" : ""}`, () => {
         const program = builtProgram("proctest", { argv: ["proctest", part] });
@@ -208,7 +208,7 @@ describe("proctest, a C program, on the booted kernel", { ignore: !mayRead }, ()
           memory: 24 << 20,
           seed: 7,
           kernel: { faultReports: false },
-          steps: 300_000_000,
+          steps: 600_000_000,
         });
         assertEquals([stop.reason, statuses], ["poweroff", [0]], console);
       });

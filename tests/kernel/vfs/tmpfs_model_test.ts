@@ -68,7 +68,7 @@ const SIZE_MAX = 1_000_000;
 /** One thread: its own files, and what they should hold. */
 function* worker(cx: Cx, id: number, ops: number, seed: number, archived: Uint8Array): Exec<void> {
   const random = chance(seed * 16 + id);
-  const models = [new Model(archived), new Model(new Uint8Array(0)), new Model(new Uint8Array(0))];
+  const models = [new Model(archived.slice()), new Model(new Uint8Array(0)), new Model(new Uint8Array(0))];
   for (let op = 0; op < ops; op++) {
     const which = random(models.length), model = models[which]!;
     const path = `/w${id}-${which}`;

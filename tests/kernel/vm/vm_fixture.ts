@@ -7,6 +7,8 @@ import { assertEquals } from "@std/assert";
 import { type Gva, gva } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../../kernel/context.ts";
+import { tsleep } from "../../../kernel/lwkt/sleep.ts";
+import { kthreadCreate, lwktExit, lwktReapAll } from "../../../kernel/lwkt/thread.ts";
 import { checkInvariants } from "../../../kernel/pmap/invariants.ts";
 import { pmapPinit2 } from "../../../kernel/pmap/pmap_pinit.ts";
 import { pmapSetlwpvm } from "../../../kernel/pmap/pmap_switch.ts";
@@ -93,6 +95,10 @@ export function inVm(body: (cx: Cx, spaces: Spaces) => Exec<void>, options: InKe
   runInKernel(options, function* (cx) {
     const home = yield* newSpace(cx);
     yield* enterSpace(cx, home);
+    // Kernel stacks are kept for the next threads: have some before anything is counted.
+    for (let i = 0; i < 3; i++) yield* kthreadCreate(cx, lwktExit, `stack ${i}`);
+    yield* tsleep(cx, {}, 0, "stacks", 2);
+    yield* lwktReapAll(cx);
     yield* vmspaceCacheDrain(cx);
     const before = vmUse(cx.k);
     const spaces = new Spaces(home);
@@ -101,6 +107,8 @@ export function inVm(body: (cx: Cx, spaces: Spaces) => Exec<void>, options: InKe
     yield* spaces.go(cx, home);
     for (const vm of [...spaces.all]) yield* spaces.end(cx, vm);
     yield* spaces.check(cx);
+    yield* tsleep(cx, {}, 0, "reap", 2);
+    yield* lwktReapAll(cx);
     yield* vmspaceCacheDrain(cx);
     assertEquals(vmLeaks(before, vmUse(cx.k)), []);
   });

@@ -3,6 +3,7 @@ import { describe, it } from "@std/testing/bdd";
 import type { Cx } from "../../../kernel/context.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import { Proc } from "../../../kernel/proc/proc.ts";
+import { RLIMIT_STACK } from "../../../kernel/proc/resource.ts";
 import { vmMapLookupEntry } from "../../../kernel/vm/vm_map.ts";
 import { vmMapFind, vmMapFindspace } from "../../../kernel/vm/vm_map_insert.ts";
 import {
@@ -238,9 +239,23 @@ describe("stacks", () => {
       yield* vmMapStack(cx, vm.vmMap, page(0), 0x10_0000n, MAP_FIXED, VM_PROT_RW, VM_PROT_ALL);
       yield* anonymous(cx, vm, 150, 1);
       const p = new Proc(91);
-      assertEquals(yield* vmMapGrowstack(cx, p, vm, page(140)), KERN_NO_SPACE);
+      // Nothing to grow there: the caller looks again, and finds nothing.
+      assertEquals(yield* vmMapGrowstack(cx, p, vm, page(140)), KERN_SUCCESS);
+      assertEquals(vmMapLookupEntry(vm.vmMap, page(140)).found, false);
       assertEquals(yield* vmMapGrowstack(cx, p, vm, page(151)), KERN_SUCCESS);
       assertEquals(vmMapLookupEntry(vm.vmMap, page(151)).found, true);
+    }));
+  it("do not grow above the limit", () =>
+    map(function* (cx, vm) {
+      yield* vmMapStack(cx, vm.vmMap, page(0), 0x400_0000n, MAP_FIXED, VM_PROT_RW, VM_PROT_ALL);
+      vm.vmMaxsaddr = page(0);
+      vm.vmMinsaddr = page(0x4000);
+      vm.vmSsize = SGROWSIZ;
+      const p = new Proc(91);
+      const limit = p.pLimit.plRlimit[RLIMIT_STACK]!.rlimCur;
+      assertEquals(yield* vmMapGrowstack(cx, p, vm, page(0x4000) - limit), KERN_SUCCESS);
+      assertEquals(vm.vmSsize, limit);
+      assertEquals(yield* vmMapGrowstack(cx, p, vm, page(0x4000) - limit - 1n), KERN_NO_SPACE);
     }));
   it("keep their reserve when findspace looks for room", () =>
     map(function* (cx, vm) {
