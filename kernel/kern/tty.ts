@@ -10,6 +10,7 @@
  *
  * @module
  */
+import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { wakeup } from "../lwkt/sleep.ts";
 import { pgsignal } from "../proc/kern_sig_send.ts";
@@ -20,6 +21,9 @@ import * as t from "./termios.ts";
 
 /** Most bytes typed ahead (`TTYHOG`). */
 export const TTYHOG = 1024;
+
+/** Bytes at which a line that can wait is held up: the rest is for those that are on their way. */
+const TTY_HIGHWATER = TTYHOG - 128;
 
 /** `TS_TTSTOP`: output is stopped by ^S. */
 export const TS_TTSTOP = 0x0100;
@@ -59,6 +63,8 @@ export class Tty {
   readonly tRsel: SelInfo = new SelInfo();
   /** Queues bytes for the line; a plain function. */
   readonly tOutput: (cx: Cx, bytes: Uint8Array) => void;
+  /** Tells the line that there is room for input again, if it can be held up (`ttyunblock`). */
+  tUnblock: ((cx: Cx) => Exec<void>) | undefined = undefined;
   /** Bytes not handed to {@link tOutput} yet: one interrupt's echoes go out together. */
   tEcho: number[] = [];
 
@@ -121,6 +127,15 @@ export function ttwakeup(cx: Cx, tp: Tty): void {
   selwakeup(cx, tp.tRsel);
   wakeup(cx, tp.tRawq);
   wakeup(cx, tp);
+}
+
+/**
+ * Whether the line should hold input back (`ttyblock`, `TS_TBLOCK`): the queues are nearly full, and somebody can read from them. An
+ * unfinished line is not a reason: only more input can finish it.
+ */
+export function ttyInputFull(tp: Tty): boolean {
+  const count = tp.tRawq.length + tp.tCanq.length;
+  return count >= TTY_HIGHWATER && (tp.tCanq.length > 0 || (tp.tTermios.cLflag & t.ICANON) === 0);
 }
 
 /** Throws away what was typed and not read (`ttyflush(FREAD)`). */

@@ -11,7 +11,7 @@ import { makeDev } from "../vfs/devfs/cdev.ts";
 import { P_CONTROLT } from "../proc/proc.ts";
 import { isRoot } from "../proc/ucred.ts";
 import { ERRNO } from "./errno.ts";
-import { TS_XCLUDE, Tty, ttyinput } from "./tty.ts";
+import { TS_XCLUDE, Tty, ttyinput, ttyInputFull } from "./tty.ts";
 import { ttioctl, ttread, ttwrite, ttypoll } from "./tty_io.ts";
 
 /** Operations of a device that is a terminal; `find` says which one it is for the caller. */
@@ -58,6 +58,7 @@ export function cninitFinish(cx: Cx): Tty {
   k.vfs.consoleTty = tp;
   makeDev(k, "console", { ops: ttyOps((at) => at.k.vfs.consoleTty), perms: 0o600, drv1: tp });
   makeDev(k, "tty", { ops: ttyOps(ctty), perms: 0o666 });
-  k.platform.cnRegisterInput((at, byte) => ttyinput(at, byte, tp));
+  tp.tUnblock = (at) => at.k.platform.cnResumeInput(at);
+  k.platform.cnRegisterInput((at, byte) => ttyinput(at, byte, tp), () => ttyInputFull(tp));
   return tp;
 }

@@ -28,6 +28,7 @@ import {
   TTY_QUOTE,
   ttyflushRead,
   ttyinput,
+  ttyInputFull,
   ttyoutput,
   ttyrestart,
 } from "./tty.ts";
@@ -127,6 +128,7 @@ function* drain(cx: Cx, tp: Tty, uio: Uio): Exec<number> {
     bytes.push(c & 0xff);
     if (special && ttbreakc(tp, c)) break;
   }
+  if (tp.tUnblock !== undefined && !ttyInputFull(tp)) yield* tp.tUnblock(cx);
   return yield* uiomove(cx, Uint8Array.from(bytes), uio);
 }
 
@@ -185,7 +187,10 @@ export function* ttioctl(cx: Cx, tp: Tty, com: number, data: Uint8Array): Exec<n
     if (error === 0) break;
     if (error !== -2) return error;
   }
-  return ttioctlNow(cx, tp, com, data);
+  const error = ttioctlNow(cx, tp, com, data);
+  // A flush makes room; new settings may have made what is there readable, or not.
+  if (tp.tUnblock !== undefined && !ttyInputFull(tp)) yield* tp.tUnblock(cx);
+  return error;
 }
 
 function ttioctlNow(cx: Cx, tp: Tty, com: number, data: Uint8Array): number {

@@ -101,8 +101,13 @@ export interface Platform {
   consoleDrain(cx: Cx): Exec<void>;
   /** Queues and sends bytes (`cnputc`); line feeds as they are. */
   cnWrite(cx: Cx, bytes: Uint8Array): Exec<void>;
-  /** Who takes bytes typed at the console; runs in an interrupt. */
-  cnRegisterInput(fn: (cx: Cx, byte: number) => void): void;
+  /**
+   * Who takes bytes typed at the console; runs in an interrupt. While `full` says so, bytes stay where they come from, until
+   * {@link cnResumeInput}.
+   */
+  cnRegisterInput(fn: (cx: Cx, byte: number) => void, full?: () => boolean): void;
+  /** There is room for bytes again. */
+  cnResumeInput(cx: Cx): Exec<void>;
   /** Lets the console's input interrupt through; what has been typed before is handed over. */
   cnStartInput(cx: Cx): Exec<void>;
   /** Switches off; does not come back. */

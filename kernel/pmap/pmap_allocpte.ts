@@ -13,7 +13,6 @@
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { kassert } from "../kern/panic.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
 import {
   PG_MAPPED,
   PG_WRITEABLE,
@@ -109,9 +108,4 @@ function* allocTablePage(cx: Cx, pindex: number): Exec<VmPage> {
 export function tableBits(pmap: Pmap): bigint {
   const bits = pmap.pmapBits;
   return bits[PG_U_IDX]! | bits[PG_RW_IDX]! | bits[PG_V_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]!;
-}
-
-/** Direct-map address of a root page. */
-export function rootAddress(m: VmPage): ReturnType<typeof physToDmap> {
-  return physToDmap(m.physAddr);
 }

@@ -56,7 +56,7 @@ import { pvDrop, type PvEntry, pvFind, pvGet, pvGetTry, pvPut } from "./pv_entry
 
 /** Pages beyond which a partial request maps nothing (`MAX_INIT_PT`). */
 export const MAX_INIT_PT = 96;
-/** The kernel's window that large pages or static mappings fill has no entries of its own here. */
+/** Bits of an address within its page. */
 const PAGE_OFFSET = 0xfffn;
 
 /**

@@ -34,7 +34,6 @@ import {
 } from "./vm_fault_object.ts";
 import { type VmMap, vmMapUnlockRead } from "./vm_map.ts";
 import { type MapLookup, vmMapLookup, vmMapLookupDone } from "./vm_map_lookup.ts";
-import { vmMapGrowstack } from "./vm_map_stack.ts";
 import type { VmObject } from "./vm_object.ts";
 import { PG_REFERENCED, vmPageFlagSet, vmPageWakeup, vmPageWire } from "./vm_page.ts";
 import {
@@ -169,7 +168,7 @@ function* growStack(cx: Cx, map: VmMap, address: Gva): Exec<boolean> {
   if (proc === undefined) return false;
   const isIts = (vm: Vmspace | undefined): vm is Vmspace => vm !== undefined && vm.vmMap === map;
   const vm = [lwp?.lwpVmspace, proc.pVmspace].find(isIts);
-  return vm !== undefined && (yield* vmMapGrowstack(cx, proc, vm, address)) === KERN_SUCCESS;
+  return vm !== undefined && (yield* cx.k.vmMap.growstack(cx, proc, vm, address)) === KERN_SUCCESS;
 }
 
 function countFault(cx: Cx, hardfault: number): void {

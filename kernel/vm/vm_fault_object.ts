@@ -136,6 +136,7 @@ export class Faultstate {
   /** Historical bug 7a45978d5d may apply: the fault is vm_fault_page's. */
   byPage = false;
 
+  /** @param lookup What the map lookup found. @param shared How the objects are to be held this time. */
   constructor(
     lookup: {
       readonly map: VmMap | undefined;
@@ -163,7 +164,9 @@ export class Faultstate {
 
 /** How objects are held; a fault that finds that it needs more tries again with less shared. Kept over retries. */
 export interface SharedChoice {
+  /** The top object. */
   firstShared: boolean;
+  /** Those below. */
   shared: boolean;
 }
 

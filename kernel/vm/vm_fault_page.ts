@@ -24,7 +24,6 @@ import {
 } from "./vm_fault_object.ts";
 import type { VmMap } from "./vm_map.ts";
 import { vmMapLookup, vmMapLookupDone } from "./vm_map_lookup.ts";
-import { vmMapGrowstack } from "./vm_map_stack.ts";
 import type { VmObject } from "./vm_object.ts";
 import { PG_REFERENCED, type VmPage, vmPageFlagSet, vmPageHold, vmPageWakeup } from "./vm_page.ts";
 import {
@@ -77,7 +76,7 @@ export function* vmFaultPage(
       const vm = proc?.pVmspace;
       if (
         proc !== undefined && vm?.vmMap === map &&
-        (yield* vmMapGrowstack(cx, proc, vm, address)) === KERN_SUCCESS
+        (yield* cx.k.vmMap.growstack(cx, proc, vm, address)) === KERN_SUCCESS
       ) {
         continue;
       }

@@ -18,6 +18,7 @@ import {
   OBJT_PHYS,
   OBJT_VNODE,
 } from "./vm_object.ts";
+import { vmMapGrowstack } from "./vm_map_stack.ts";
 import { vmPagerRegister } from "./vm_pager.ts";
 
 /** Enters the pagers into the table (`vm_pager_init`), and tells pages how objects hear of their changes. */
@@ -26,6 +27,7 @@ export function vmPagerInit(cx: Cx): void {
   vmPagerRegister(cx, OBJT_DEVICE, devicePagerOps);
   vmPagerRegister(cx, OBJT_MGTDEVICE, devicePagerOps);
   vmPagerRegister(cx, OBJT_PHYS, physPagerOps);
+  cx.k.vmMap.growstack = vmMapGrowstack;
   // `vm_object_set_writeable_dirty`: the syncer asks files only.
   cx.k.vmPages.objectDirtied = (_cx, object) => {
     if (object.type === OBJT_VNODE) object.flags |= OBJ_WRITEABLE | OBJ_MIGHTBEDIRTY;

@@ -32,7 +32,9 @@ import {
 } from "../lwkt/lock.ts";
 import { LwktToken } from "../lwkt/token.ts";
 import type { Pmap } from "../pmap/pmap.ts";
+import type { Proc } from "../proc/proc.ts";
 import { type MapCount, VmMapEntry } from "./vm_map_entry.ts";
+import type { Vmspace } from "./vmspace.ts";
 
 /** `flags`: mappings made from now on are wired (mlockall MCL_FUTURE). */
 export const MAP_WIREFUTURE = 1;
@@ -99,6 +101,13 @@ export class VmMapState {
   vmspaceCount = 0;
   /** `vm.vkernel_enable`: programs may be kernels (MAP_VPAGETABLE, the vmspace calls). */
   vkernelEnable = false;
+  /**
+   * `vm_map_growstack`, as faults know it: growing may wire, wiring faults, so the files cannot import each other. Entered by
+   * `vm_init.ts`.
+   */
+  growstack: (cx: Cx, p: Proc, vm: Vmspace, addr: bigint) => Exec<number> = () => {
+    throw new Error("vm_fault: the VM system has not been started");
+  };
 }
 
 // ---- lock

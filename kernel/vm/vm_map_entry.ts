@@ -51,6 +51,7 @@ export class VmMapEntry {
   /** `wired_count`: once for mlock (USER_WIRED), and once for each wiring by the kernel. */
   wiredCount = 0;
 
+  /** A list of its own. */
   constructor() {
     this.prev = this;
     this.next = this;

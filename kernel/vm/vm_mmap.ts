@@ -137,10 +137,15 @@ function* sysMmap(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
 
 /** Arguments of mmap as they come from the program. */
 export interface MmapArgs {
+  /** Address wanted. */
   readonly addr: bigint;
+  /** Bytes. */
   readonly len: bigint;
+  /** PROT_*, which are VM_PROT_*. */
   readonly prot: number;
+  /** MAP_*. */
   readonly flags: number;
+  /** Descriptor, −1 for none. */
   readonly fd: number;
   /** Offset in the file, signed. */
   readonly pos: bigint;
@@ -162,7 +167,7 @@ export function* kernMmap(cx: Cx, vm: Vmspace, args: MmapArgs): Exec<bigint | nu
     if (!cx.k.vmMap.vkernelEnable) return EOPNOTSUPP;
     if ((flags & MAP_STACK) !== 0 || (prot & VM_PROT_RW) !== VM_PROT_RW) return EINVAL;
   }
-  if (pos < 0n || pos + len > OFFSET_MAX) return EINVAL;
+  if (pos < 0n || ((flags & MAP_ANON) === 0 && pos + len > OFFSET_MAX)) return EINVAL;
   const pageoff = pos & PAGE_MASK;
   const size = roundPage(len + pageoff);
   if (size > VM_MAX_USER_ADDRESS) return (flags & (MAP_FIXED | MAP_TRYFIXED)) !== 0 ? EINVAL : ENOMEM;

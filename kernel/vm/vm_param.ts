@@ -63,7 +63,7 @@ export const VM_INHERIT_COPY = 1;
 /** The child has nothing there. */
 export const VM_INHERIT_NONE = 2;
 /** What mappings have unless somebody says otherwise. */
-export const VM_INHERIT_DEFAULT = VM_INHERIT_COPY;
+export const VM_INHERIT_DEFAULT: number = VM_INHERIT_COPY;
 
 // ---- kinds of map entries (`vm_maptype_t`)
 

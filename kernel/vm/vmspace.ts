@@ -62,9 +62,8 @@ export class Vmspace {
   vmMinsaddr = 0n as Gva;
   /** `vm_swrss`: pages resident before the last swap-out. */
   vmSwrss = 0;
-  /** `vm_pagesupply`: for those who choose whom to kill. */
-  vmPagesupply = 0;
 
+  /** Made by {@link vmspaceAlloc}. */
   constructor(min: Gva, max: Gva, pmap: Pmap) {
     this.vmPmap = pmap;
     this.vmMap = new VmMap(min, max, pmap);

@@ -21,6 +21,8 @@ const SCRATCH = 0x800_0000n;
 /** Where {@link pressure} maps. Another process of the same address space has its own. */
 const HOG = 0x2000_0000n;
 const PAGE = 4096n;
+/** Steps for which a process waits for its next operation before it sleeps. */
+const SPIN_STEPS = 400;
 
 const SYS = {
   exit: 1,
@@ -74,6 +76,8 @@ export class Agents {
 export function* agentLoop(cx: Cx, all: Agents, me: Agent): Exec<void> {
   cx.td.tdCritcount = 0;
   for (;;) {
+    // Stays on its processor for a while, with its address space loaded and what the TLB holds of it.
+    for (let i = 0; i < SPIN_STEPS && me.op === undefined; i++) yield;
     while (me.op === undefined) {
       tsleepInterlock(cx, me);
       yield* tsleep(cx, me, PINTERLOCKED, "agent", 0);
@@ -169,7 +173,10 @@ function* carryOut(cx: Cx, all: Agents, op: Op): Exec<Outcome> {
       const child = yield* fork1(cx, RFPROC | RFFDG | (op.mem ? RFMEM : 0), {
         // deno-lint-ignore require-yield
         *prepare(_proc, lwp) {
-          lwp.lwpThread!.tdFn = (inner: Cx) => agentLoop(inner, all, agent);
+          const td = lwp.lwpThread!;
+          td.tdFn = (inner: Cx) => agentLoop(inner, all, agent);
+          // Everywhere: relatives that share memory run on different processors.
+          td.tdGd = cx.k.lwkt.gds[op.child % cx.k.ncpus]!;
         },
       });
       if (typeof child === "number") return { kind: "fault", error: child };

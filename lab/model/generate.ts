@@ -29,27 +29,27 @@ const PROTS: readonly Prot[] = [
   READ | WRITE | EXEC,
 ];
 /** Most processes that live at once. */
-const PROCESSES_MAX = 6;
+const PROCESSES_MAX = 8;
 
 /** How much of what, in proportion to each other. */
 const WEIGHTS: readonly (readonly [Op["kind"], number])[] = [
   ["pressure", 1],
-  ["read", 124],
-  ["write", 150],
-  ["mmap", 50],
-  ["munmap", 20],
-  ["mprotect", 35],
-  ["minherit", 10],
-  ["madvise", 20],
-  ["msync", 5],
-  ["mlock", 10],
-  ["munlock", 10],
-  ["mincore", 5],
-  ["fork", 20],
-  ["exit", 15],
-  ["truncate", 5],
-  ["pwrite", 15],
-  ["pread", 10],
+  ["read", 372],
+  ["write", 450],
+  ["mmap", 150],
+  ["munmap", 60],
+  ["mprotect", 105],
+  ["minherit", 30],
+  ["madvise", 60],
+  ["msync", 15],
+  ["mlock", 30],
+  ["munlock", 30],
+  ["mincore", 15],
+  ["fork", 60],
+  ["exit", 45],
+  ["truncate", 15],
+  ["pwrite", 45],
+  ["pread", 30],
 ];
 const WEIGHT_SUM = WEIGHTS.reduce((sum, [, weight]) => sum + weight, 0);
 
@@ -133,11 +133,11 @@ export class Generator {
         return { kind, p, ...this.#range() };
       case "fork":
         if (ids.length >= PROCESSES_MAX) return undefined;
-        return { kind, p, child: this.#nextProcess++, mem: this.#below(4) === 0 };
+        return { kind, p, child: this.#nextProcess++, mem: this.#below(2) === 0 };
       case "pressure":
         return { kind, p, pages: 400 + this.#below(1200) };
       case "exit":
-        return p === 0 ? undefined : { kind, p };
+        return p === 0 || ids.length < 4 ? undefined : { kind, p };
       case "truncate": {
         const file = this.#below(model.files.length);
         if (model.isLocked(file)) return undefined;

@@ -68,6 +68,8 @@ export function runModel(options: ModelOptions): ModelResult {
     tlb: options.tlb,
     sanitizer: options.sanitizer,
     seed: options.seed,
+    // The kernel's code is few steps and all that matters happens between two of them.
+    quantum: [1, 24],
     gates: true,
     disk: new MemoryDisk(new Uint8Array(64 << 20)),
   });
@@ -97,6 +99,7 @@ export function runModel(options: ModelOptions): ModelResult {
         agent.op = op;
         wakeup(cx, agent);
       }
+      // The processes are on other processors, or get this one when the driver sleeps.
       const pending = () => batch.some((op) => all.agents.get(op.p)!.outcome === undefined);
       while (pending()) {
         tsleepInterlock(cx, all.done);

@@ -18,19 +18,21 @@ const FIFO_BYTES = 16;
 /** Polls for a free transmitter before a byte is sent anyway: a kernel loop has a bound. */
 const POLLS_MAX = 1000;
 
-/** Bytes that are taken before the port is set up, at most. */
-const EARLY_MAX = 65536;
+/** Modem control: the receiver is off the line. */
+const MCR_LOOPBACK = 0x13;
+/** Bytes that a receiver can hold. */
+const EARLY_MAX = 16;
 
 /**
- * Sets the port to 115200 8N1 without interrupts. Gives the bytes that have come already: switching the FIFOs on throws away what the
- * port holds.
+ * Sets the port to 115200 8N1 without interrupts. Gives the bytes that the receiver holds already: switching the FIFOs on throws them away.
+ * Meanwhile it is off the line, so that no others come in between.
  */
 export function* cninit(cpu: GateCpu): Exec<number[]> {
+  yield* cpu.outb(COM1 + 4, MCR_LOOPBACK);
   const early: number[] = [];
   while (early.length < EARLY_MAX && (yield* cpu.inb(COM1 + 5)) & LSR_DATA_READY) {
     early.push(yield* cpu.inb(COM1));
   }
-  // The FIFOs at once, before the next byte comes.
   const settings = [[2, 0x05], [1, 0x00], [3, 0x80], [0, 0x01], [1, 0x00], [3, 0x03], [4, 0x03]] as const;
   for (const [register, value] of settings) yield* cpu.outb(COM1 + register, value);
   return early;

@@ -61,6 +61,9 @@ export class Pc64 implements Platform {
   /** Console bytes are going out: another continuation only adds to the queue. */
   #draining = false;
   #input: ((cx: Cx, byte: number) => void) | undefined;
+  #inputFull: () => boolean = () => false;
+  /** The receiver's interrupt is off, because nobody can take more. */
+  #inputHeld = false;
   /** What was typed before the port was set up. */
   earlyInput: readonly number[] = [];
   /** Kernel stacks of threads that have ended: kept for the next ones, as DragonFly's per-processor cache does. */
@@ -272,8 +275,16 @@ export class Pc64 implements Platform {
     yield* this.consoleDrain(cx);
     yield* cnwrite(cx.cpu, new TextEncoder().encode(text.replaceAll("\n", "\r\n")));
   }
-  cnRegisterInput(fn: (cx: Cx, byte: number) => void): void {
+  cnRegisterInput(fn: (cx: Cx, byte: number) => void, full: () => boolean = () => false): void {
     this.#input = fn;
+    this.#inputFull = full;
+  }
+  /** The receiver's interrupt on again: what waits in its FIFO raises it at once. */
+  *cnResumeInput(cx: Cx): Exec<void> {
+    if (this.#inputHeld) {
+      this.#inputHeld = false;
+      yield* cx.cpu.outb(COM1 + 1, 0x01);
+    }
   }
   *cnStartInput(cx: Cx): Exec<void> {
     for (const byte of this.earlyInput) this.#input?.(cx, byte);
@@ -288,6 +299,12 @@ export class Pc64 implements Platform {
   }
   *#takeInput(cx: Cx): Exec<void> {
     while ((yield* cx.cpu.inb(COM1 + 5)) & LSR_DATA_READY) {
+      if (this.#inputFull()) {
+        // Flow control: the line waits with the rest.
+        this.#inputHeld = true;
+        yield* cx.cpu.outb(COM1 + 1, 0x00);
+        return;
+      }
       const byte = yield* cx.cpu.inb(COM1);
       this.#input?.(cx, byte);
     }

@@ -39,7 +39,7 @@ export type RunOptions = MachineOptions & {
 
 /**
  * Boots, runs each command with the shell, and switches off; with no commands, /sbin/init and its shell run. A first command that
- * nobody sees reads every program: that files have memory objects from then on is no leak of the others.
+ * nobody sees reads every program and /t: that files have memory objects from then on is no leak of the others.
  */
 export function run(commands: readonly string[], options: RunOptions = {}): UserRun {
   const { files, swap, typed, ...machineOptions } = options;
@@ -52,12 +52,17 @@ export function run(commands: readonly string[], options: RunOptions = {}): User
     gates: true,
     ...(swap === undefined ? {} : { disk: new MemoryDisk(new Uint8Array(swap << 20)) }),
     ...(typed === undefined ? {} : {
-      replay: typed.map(([second, text]) => ({ at: second * TICKS_A_SECOND, bytes: [...encoder.encode(text)] })),
+      replay: typed.map(([second, text]) => ({
+        at: second * TICKS_A_SECOND,
+        bytes: [...encoder.encode(text)],
+      })),
     }),
     ...machineOptions,
     serial: { output: (piece) => bytes.push(...piece) },
   });
-  machine.sanitizer?.on((use) => stale.push(`${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`));
+  machine.sanitizer?.on((use) =>
+    stale.push(`${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`)
+  );
   const laid = Object.entries(files ?? {}).map(([path, text]) => ({
     path,
     mode: 0o100755,
@@ -65,9 +70,11 @@ export function run(commands: readonly string[], options: RunOptions = {}): User
   }));
   const kernel = bootKernel(machine, {
     archives: laid.length > 0 ? [archive, cpio(laid)] : [archive],
-    ...(commands.length === 0
-      ? {}
-      : { commands: ["cat /bin/* >/dev/null; mkdir /tmp/a; rmdir /tmp/a", ...commands].map((command) => ["/bin/sh", "-c", command]) }),
+    ...(commands.length === 0 ? {} : {
+      commands: ["cat /bin/* /t/* >/dev/null 2>&1; mkdir /tmp/a; rmdir /tmp/a", ...commands].map((
+        command,
+      ) => ["/bin/sh", "-c", command]),
+    }),
     verbose: false,
     faultReports: false,
     onCommandEnd(k) {

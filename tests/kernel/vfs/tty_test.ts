@@ -261,6 +261,13 @@ describe("the console", () => {
     assertEquals(console, "hello\nanswer\n");
   });
 
+  it("holds the line up when more is typed than it can keep, and loses nothing", () => {
+    const lines = Array.from({ length: 300 }, (_, i) => `line number ${i}\n`);
+    runProgram({ input: lines.join("") }, function* (u) {
+      for (const line of lines) assertEquals(yield* u.readText(0, 100), line);
+    });
+  });
+
   it("ends a program by ^C and by ^\\", () => {
     for (const [typed, status] of [["\x03", 130], ["\x1c", 131]] as const) {
       const { kernel, console } = runProgram({ inputAfter: ["ready", typed] }, function* (u) {

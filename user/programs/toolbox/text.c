@@ -55,12 +55,13 @@ static int count_options(int argc, char **argv) {
     by_bytes = 0;
     for (; i < argc && (argv[i][0] == '-' || argv[i][0] == '+') && argv[i][1]; i++) {
         const char *text = argv[i] + 1;
+        int from_start = argv[i][0] == '+';
         if (*text == 'n' || *text == 'c') {
             by_bytes = *text == 'c';
             text = text[1] ? text + 1 : i + 1 < argc ? argv[++i] : "x";
         }
         wanted = *text == '+' ? -size_argument(text + 1) : size_argument(text);
-        if (argv[i][0] == '+') wanted = -wanted;
+        if (from_start) wanted = -wanted;
         if (wanted == 1 && *text == 'x') usage("[-n LINES | -c BYTES] [FILE ...]");
     }
     several = argc - i > 1;
