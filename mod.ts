@@ -62,5 +62,9 @@ export type { Exec, GateBody, GateOptions, GateTableOptions, Step } from "./hw/g
 // ---- the kernel
 export { bootKernel } from "./kernel/boot.ts";
 export * from "./kernel/kernel.ts";
+export { type ArchiveEntry, cpio } from "./kernel/vfs/cpio.ts";
+export { Cx } from "./kernel/context.ts";
+export { HISTORICAL_BUGS, type HistoricalBug } from "./kernel/bugs.ts";
+export { Vmmeter } from "./kernel/vm/vmmeter.ts";
 export type { FaultReport } from "./kernel/trap/report.ts";
 export type { TF, TrapField, Trapframe } from "./kernel/platform/pc64/frame.ts";

@@ -27,19 +27,35 @@ export class Cx {
     this.cpu = cpu;
   }
 
-  /** `mycpu`: this processor's globaldata. */
+  /**
+   * `mycpu`: this processor's globaldata.
+   *
+   * @internal
+   */
   get gd(): Globaldata {
     return this.k.platform.mycpu(this.cpu);
   }
-  /** `curthread`. */
+  /**
+   * `curthread`.
+   *
+   * @internal
+   */
   get td(): Thread {
     return this.gd.gdCurthread;
   }
-  /** The current thread's lwp, if it has one. */
+  /**
+   * The current thread's lwp, if it has one.
+   *
+   * @internal
+   */
   get lwp(): Lwp | undefined {
     return this.gd.gdCurthread.tdLwp;
   }
-  /** `curproc`, if the thread belongs to a process. */
+  /**
+   * `curproc`, if the thread belongs to a process.
+   *
+   * @internal
+   */
   get proc(): Proc | undefined {
     return this.gd.gdCurthread.tdProc;
   }

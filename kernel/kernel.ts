@@ -60,7 +60,11 @@ export interface KernelOptions {
   readonly bugs?: readonly string[];
   /** TypeScript programs by name. */
   readonly userGates?: Readonly<Record<string, UserGate>>;
-  /** Use the disk for swap. Default: true. */
+  /**
+   * Use the disk for swap. Default: true.
+   *
+   * @internal
+   */
   readonly swap?: boolean;
   /** Disassembles code in fault reports; asked for at the first fault. Without one, reports show bytes. */
   readonly disassembler?: () => Disassembler | undefined;
@@ -80,7 +84,11 @@ export interface KernelOptions {
 export class Kernel {
   /** What it was told. */
   readonly options: KernelOptions;
-  /** What it runs on; set by `bootKernel`. */
+  /**
+   * What it runs on; set by `bootKernel`.
+   *
+   * @internal
+   */
   platform!: Platform;
   /** Processors that take part (`ncpus`). */
   ncpus = 1;
@@ -99,54 +107,138 @@ export class Kernel {
   /** The machine stands still, as it was asked to. */
   halted = false;
 
-  /** Threads and processors. */
+  /**
+   * Threads and processors.
+   *
+   * @internal
+   */
   readonly lwkt: LwktState = new LwktState();
-  /** Who sleeps on what. */
+  /**
+   * Who sleeps on what.
+   *
+   * @internal
+   */
   readonly sleep: SleepState = new SleepState();
-  /** Timed calls. */
+  /**
+   * Timed calls.
+   *
+   * @internal
+   */
   readonly callouts: CalloutState = new CalloutState();
-  /** The message buffer. */
+  /**
+   * The message buffer.
+   *
+   * @internal
+   */
   readonly messages: MessageState = new MessageState();
-  /** The last events. */
+  /**
+   * The last events.
+   *
+   * @internal
+   */
   readonly ktr: KtrState = new KtrState();
   /** Counters (`vmmeter`, `vmstats`). */
   readonly vmmeter: Vmmeter = new Vmmeter();
-  /** Page tables and reverse maps. */
+  /**
+   * Page tables and reverse maps.
+   *
+   * @internal
+   */
   readonly pmap: PmapState = new PmapState();
-  /** Physical pages. */
+  /**
+   * Physical pages.
+   *
+   * @internal
+   */
   readonly vmPages: VmPageState = new VmPageState();
-  /** Swap space. */
+  /**
+   * Swap space.
+   *
+   * @internal
+   */
   readonly swap: SwapState = new SwapState();
-  /** Memory objects. */
+  /**
+   * Memory objects.
+   *
+   * @internal
+   */
   readonly vmObject: VmObjectState = new VmObjectState();
-  /** The kernel's own virtual memory. */
+  /**
+   * The kernel's own virtual memory.
+   *
+   * @internal
+   */
   readonly vmKern: VmKernState = new VmKernState();
-  /** Address maps. */
+  /**
+   * Address maps.
+   *
+   * @internal
+   */
   readonly vmMap: VmMapState = new VmMapState();
-  /** Pagers. */
+  /**
+   * Pagers.
+   *
+   * @internal
+   */
   readonly vmPager: VmPagerState = new VmPagerState();
-  /** Address spaces. */
+  /**
+   * Address spaces.
+   *
+   * @internal
+   */
   readonly vmspace: VmspaceState = new VmspaceState();
-  /** Processes. */
+  /**
+   * Processes.
+   *
+   * @internal
+   */
   readonly procs: ProcState = new ProcState();
-  /** The user scheduler. */
+  /**
+   * The user scheduler.
+   *
+   * @internal
+   */
   readonly usched: UschedState = new UschedState();
-  /** Threads that wait for words of memory. */
+  /**
+   * Threads that wait for words of memory.
+   *
+   * @internal
+   */
   readonly umtx: UmtxState = new UmtxState();
   /** Gates of TypeScript programs by their names. */
   readonly userGateNumbers: Map<string, number> = new Map();
-  /** The page of signal trampolines. */
+  /**
+   * The page of signal trampolines.
+   *
+   * @internal
+   */
   readonly sigtramp: SigtrampState = new SigtrampState();
-  /** Image activators that exec asks one after the other (kernel/proc/imgact.ts). */
+  /**
+   * Image activators that exec asks one after the other (kernel/proc/imgact.ts).
+   *
+   * @internal
+   */
   readonly imageActivators: ImageActivator[] = [];
-  /** Files. */
+  /**
+   * Files.
+   *
+   * @internal
+   */
   readonly vfs: VfsState = new VfsState();
 
-  /** The disk, if there is one; swap uses the whole of it. */
+  /**
+   * The disk, if there is one; swap uses the whole of it.
+   *
+   * @internal
+   */
   disk: BlockDevice | undefined;
   /** Where the loader put the archives: physical ranges, in the order of `options.archives`. */
   readonly rootArchives: { readonly start: number; readonly end: number }[] = [];
-  /** Called in every clock interrupt on every processor; `user` says where it came from. */
+  /**
+   * Called in every clock interrupt on every processor; `user` says where it came from.
+   *
+   * @internal
+   */
   readonly hardclockHooks: ((cx: Cx, user: boolean) => void)[] = [];
   /** Historical bugs that are on. */
   readonly #bugs: ReadonlySet<string>;
@@ -160,18 +252,28 @@ export class Kernel {
     this.options = options;
     for (const name of options.bugs ?? []) {
       if (!bugs.some((bug) => bug.name === name)) {
-        throw new RangeError(`There is no historical bug "${name}" (there are ${bugs.map((bug) => bug.name).join(", ")})`);
+        throw new RangeError(
+          `There is no historical bug "${name}" (there are ${bugs.map((bug) => bug.name).join(", ")})`,
+        );
       }
     }
     this.#bugs = new Set(options.bugs);
   }
 
-  /** `kernel_map`. */
+  /**
+   * `kernel_map`.
+   *
+   * @internal
+   */
   get kernelMap(): VmMap {
     return this.vmKern.kernelMap;
   }
 
-  /** `kernel_object`: the kernel's wired pages. */
+  /**
+   * `kernel_object`: the kernel's wired pages.
+   *
+   * @internal
+   */
   get kernelObject(): VmObject {
     return this.vmKern.kernelObject;
   }

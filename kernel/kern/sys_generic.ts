@@ -16,7 +16,7 @@ import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, PollWaiter } from
 import { type Iovec, Uio, UIO_READ, UIO_WRITE } from "../vfs/uio.ts";
 import { copyin, copyout, fuword } from "./copy.ts";
 import { ERRNO } from "./errno.ts";
-import { type File, FREAD, FWRITE, O_ASYNC, O_FOFFSET, O_NONBLOCK } from "./file.ts";
+import { DTYPE_VNODE, type File, FREAD, FWRITE, O_ASYNC, O_FOFFSET, O_NONBLOCK } from "./file.ts";
 import { fdLimit, fdnode, fdrop, holdfp, UF_EXCLOSE } from "./kern_descrip.ts";
 import {
   ERESTART,
@@ -127,13 +127,9 @@ function* positioned(
   if (offset < 0n) return { error: ERRNO.EINVAL };
   if (offset > BigInt(Number.MAX_SAFE_INTEGER)) return { error: ERRNO.EOVERFLOW };
   const fp = fdnode(cx.proc?.pFd, fd)?.fp;
-  if (fp !== undefined && fp.fOps !== undefined && !isSeekable(cx, fp)) return { error: ERRNO.ESPIPE };
+  // A pipe has no positions.
+  if (fp?.fOps !== undefined && fp.fType !== DTYPE_VNODE) return { error: ERRNO.ESPIPE };
   return yield* transfer(cx, rw, fd, iov, flags | O_FOFFSET, Number(offset));
-}
-
-/** Pipes and terminals have no positions. */
-function isSeekable(_cx: Cx, fp: File): boolean {
-  return fp.fType === 1;
 }
 
 const extp = (rw: number): Syscall =>
@@ -202,7 +198,6 @@ export function* pollLoop(
   const waiter = new PollWaiter();
   try {
     for (;;) {
-      waiter.signalled = false;
       const count = scan(waiter);
       if (count > 0) return { count };
       const left = end === undefined ? 0 : end - cx.k.ticks;

@@ -34,8 +34,6 @@ export const POLLWRBAND = 0x0100;
 
 /** One running poll or select. It is also what the thread sleeps on. */
 export class PollWaiter {
-  /** Something has happened since the last scan. */
-  signalled = false;
   readonly #infos = new Set<SelInfo>();
 
   /** Registers it. */
@@ -63,8 +61,5 @@ export function selrecord(waiter: PollWaiter | undefined, info: SelInfo): void {
 
 /** Something that somebody may wait for has happened (`selwakeup`, `KNOTE`). */
 export function selwakeup(cx: Cx, info: SelInfo): void {
-  for (const waiter of info.waiters) {
-    waiter.signalled = true;
-    wakeup(cx, waiter);
-  }
+  for (const waiter of info.waiters) wakeup(cx, waiter);
 }

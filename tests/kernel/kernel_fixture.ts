@@ -7,7 +7,7 @@ import { Machine, type MachineOptions, type MachineStop } from "../../hw/machine
 import { bootKernel } from "../../kernel/boot.ts";
 import type { Kernel, KernelOptions } from "../../kernel/kernel.ts";
 import type { FaultReport } from "../../kernel/trap/report.ts";
-import { cpio } from "../../lab/cli/root_archive.ts";
+import { cpio } from "../../kernel/vfs/cpio.ts";
 
 /** A program to run. */
 export interface Program {

@@ -81,6 +81,15 @@ describe("a session on the console", { ignore: !mayRead }, () => {
     assertMatch(console, /# fg\ncat\nhello\nhello\n/);
   });
 
+  it("top shows pages until a key is hit, and the terminal is as before", () => {
+    const { console, statuses } = run([], {
+      typed: [[1, "top\n"], [6, "q"], [7, "echo back\n"], [8, "exit 0\n"]],
+    });
+    assertEquals(console.match(/processes: /g)?.length, 3);
+    assertMatch(console, /# echo back\nback\n# exit 0\n/);
+    assertEquals(statuses, [0]);
+  });
+
   it("a syntax error or an interrupt is only that line's end", () => {
     const { console, statuses } = run([], {
       typed: [[1, "echo )\n"], [2, "for i in 1\n"], [3, "\x03"], [4, "echo again $?\n"], [5, "exit 0\n"]],

@@ -6,7 +6,8 @@
 import { MemoryDisk } from "../../../hw/dev/virtio_blk.ts";
 import { Machine, type MachineOptions } from "../../../hw/machine.ts";
 import { bootKernel } from "../../../kernel/boot.ts";
-import { cpio, userArchive } from "../../../lab/cli/root_archive.ts";
+import { cpio } from "../../../kernel/vfs/cpio.ts";
+import { userArchive } from "../../../lab/cli/root_archive.ts";
 import { kernelLeaks, type KernelUse, kernelUse } from "../../../lab/kernel_use.ts";
 import { mayRead } from "../kernel_fixture.ts";
 

@@ -6,7 +6,7 @@ import { nameToVnode } from "../../../kernel/vfs/nlookup.ts";
 import { vnReadBytes } from "../../../kernel/vfs/vfs_vnops.ts";
 import { vref } from "../../../kernel/vfs/vnode.ts";
 import { vpToTmpfsNode } from "../../../kernel/vfs/tmpfs/tmpfs.ts";
-import { cpio } from "../../../lab/cli/root_archive.ts";
+import { cpio } from "../../../kernel/vfs/cpio.ts";
 import { runInKernel } from "../in_kernel.ts";
 import { archiveFile } from "./vfs_fixture.ts";
 

@@ -12,7 +12,7 @@ import { vnOpen, vnRdwr, vnReadBytes, vnTruncate } from "../../../kernel/vfs/vfs
 import { type Vnode, vref } from "../../../kernel/vfs/vnode.ts";
 import { CRED_ROOT } from "../../../kernel/proc/ucred.ts";
 import { vpToTmpfsNode } from "../../../kernel/vfs/tmpfs/tmpfs.ts";
-import { cpio } from "../../../lab/cli/root_archive.ts";
+import { cpio } from "../../../kernel/vfs/cpio.ts";
 import { runInKernel } from "../in_kernel.ts";
 import { archiveFile, runProgram, SYS } from "./vfs_fixture.ts";
 

@@ -14,7 +14,7 @@ import { vfsDropCaches, vrele } from "../../../kernel/vfs/vfs_subr.ts";
 import { vnOpen, vnRdwr, vnReadBytes, vnTruncate } from "../../../kernel/vfs/vfs_vnops.ts";
 import type { Vnode } from "../../../kernel/vfs/vnode.ts";
 import { vmPageCheck } from "../../../kernel/vm/vm_page_check.ts";
-import { cpio } from "../../../lab/cli/root_archive.ts";
+import { cpio } from "../../../kernel/vfs/cpio.ts";
 import { runInKernel } from "../in_kernel.ts";
 import { archiveFile } from "./vfs_fixture.ts";
 

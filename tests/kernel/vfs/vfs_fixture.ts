@@ -9,7 +9,7 @@ import { Machine, type MachineOptions } from "../../../hw/machine.ts";
 import { bootKernel } from "../../../kernel/boot.ts";
 import type { Kernel, KernelOptions } from "../../../kernel/kernel.ts";
 import { userSyscall } from "../../../kernel/proc/user_gate.ts";
-import { type ArchiveEntry, cpio } from "../../../lab/cli/root_archive.ts";
+import { type ArchiveEntry, cpio } from "../../../kernel/vfs/cpio.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/sysctl.h>
 #include <sys/vmmeter.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include "toolbox.h"
@@ -181,6 +182,14 @@ int top_main(int argc, char **argv) {
     }
     if (pages < 0 && batch) pages = 1;
     struct winsize size;
+    struct termios own, raw;
+    int is_raw = !batch && tcgetattr(0, &own) == 0;
+    if (is_raw) {
+        /* A key without Enter; the shell puts the terminal right if we are interrupted. */
+        raw = own;
+        raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+        tcsetattr(0, TCSANOW, &raw);
+    }
     if (!batch && ioctl(1, TIOCGWINSZ, &size) == 0 && size.ws_row > 8) rows = size.ws_row - 6;
     for (double last = uptime_seconds(); pages != 0; pages -= pages > 0) {
         double now = uptime_seconds();
@@ -196,6 +205,7 @@ int top_main(int argc, char **argv) {
             if (read(0, &c, 1) <= 0 || c == 'q') break;
         }
     }
+    if (is_raw) tcsetattr(0, TCSANOW, &own);
     return 0;
 }
 
