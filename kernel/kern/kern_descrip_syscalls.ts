@@ -127,16 +127,49 @@ function* sysFcntl(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   }
 }
 
-/** Record locks: their owner is the process. */
+/** What F_GETLK and its like are given (`struct flock`). */
+export interface Flock {
+  readonly start: number;
+  /** 0: to the end of the file. */
+  readonly len: number;
+  /** Who holds it, for F_GETLK's answer. */
+  readonly pid: number;
+  /** F_RDLCK, F_UNLCK, F_WRLCK. */
+  readonly type: number;
+  readonly whence: number;
+}
+
+/** Record locks with DragonFly's `struct flock`. */
 function* recordLock(cx: Cx, fp: File, cmd: number, at: bigint): Exec<number> {
-  if (fp.fType !== DTYPE_VNODE || !(fp.fData instanceof Vnode)) return ERRNO.EBADF;
-  const vp = fp.fData;
   const bytes = yield* copyin(cx, at, FLOCK_BYTES);
   if (bytes === undefined) return ERRNO.EFAULT;
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const type = view.getInt16(20, true), whence = view.getInt16(22, true);
-  let start = Number(view.getBigInt64(0, true));
-  const len = Number(view.getBigInt64(8, true));
+  const found = yield* kernRecordLock(cx, fp, cmd, {
+    start: Number(view.getBigInt64(0, true)),
+    len: Number(view.getBigInt64(8, true)),
+    pid: view.getInt32(16, true),
+    type: view.getInt16(20, true),
+    whence: view.getInt16(22, true),
+  });
+  if (typeof found === "number") return found;
+  view.setBigInt64(0, BigInt(found.start), true);
+  view.setBigInt64(8, BigInt(found.len), true);
+  view.setInt32(16, found.pid, true);
+  view.setInt16(20, found.type, true);
+  view.setInt16(22, found.whence, true);
+  return yield* copyout(cx, at, bytes);
+}
+
+/**
+ * Record locks (`kern_fcntl`'s part): their owner is the process. `cmd` is F_GETLK, F_SETLK or F_SETLKW.
+ *
+ * @returns For F_GETLK what is in the way; else 0; or an error number.
+ */
+export function* kernRecordLock(cx: Cx, fp: File, cmd: number, lock: Flock): Exec<Flock | number> {
+  if (fp.fType !== DTYPE_VNODE || !(fp.fData instanceof Vnode)) return ERRNO.EBADF;
+  const vp = fp.fData;
+  const { type, whence, len } = lock;
+  let { start } = lock;
   if (whence === SEEK_CUR) start += fp.fOffset;
   else if (whence === SEEK_END) start += vp.vOps.vopGetattr(cx, vp).vaSize;
   else if (whence !== SEEK_SET) return ERRNO.EINVAL;
@@ -149,14 +182,14 @@ function* recordLock(cx: Cx, fp: File, cmd: number, at: bigint): Exec<number> {
   if (type !== F_RDLCK && type !== F_WRLCK && type !== F_UNLCK) return ERRNO.EINVAL;
   if (cmd === F_GETLK) {
     const held = lfGetblock(cx, vp, wanted);
-    view.setInt16(20, held?.type ?? F_UNLCK, true);
-    if (held !== undefined) {
-      view.setBigInt64(0, BigInt(held.start), true);
-      view.setBigInt64(8, held.end === Infinity ? 0n : BigInt(held.end - held.start + 1), true);
-      view.setInt32(16, "pPid" in held.owner ? held.owner.pPid as number : -1, true);
-      view.setInt16(22, SEEK_SET, true);
-    }
-    return yield* copyout(cx, at, bytes);
+    if (held === undefined) return { ...lock, type: F_UNLCK };
+    return {
+      start: held.start,
+      len: held.end === Infinity ? 0 : held.end - held.start + 1,
+      pid: "pPid" in held.owner ? held.owner.pPid as number : -1,
+      type: held.type,
+      whence: SEEK_SET,
+    };
   }
   if (type === F_RDLCK && (fp.fFlag & FREAD) === 0) return ERRNO.EBADF;
   if (type === F_WRLCK && (fp.fFlag & FWRITE) === 0) return ERRNO.EBADF;

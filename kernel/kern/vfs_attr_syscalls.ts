@@ -105,7 +105,7 @@ function ownerOf(uap: SyscallArgs, i: number): VattrChange {
 const UTIME_NOW = -1n, UTIME_OMIT = -2n;
 
 /** What utimes and its like ask for, and whether it is "now", for which the right to write is enough. */
-interface Times {
+export interface Times {
   readonly change: VattrChange;
   readonly now: boolean;
 }
@@ -134,7 +134,7 @@ function* timesOf(cx: Cx, at: bigint, nanoseconds: boolean): Exec<Times | number
 }
 
 /** Sets times: the owner any, who may write the present. */
-function* setTimes(cx: Cx, vp: Vnode, { change, now }: Times): Exec<number> {
+export function* setTimes(cx: Cx, vp: Vnode, { change, now }: Times): Exec<number> {
   const cred = cx.proc!.pUcred;
   const owner = isRoot(cred) || vp.vOps.vopGetattr(cx, vp).vaUid === cred.crUid;
   if (!owner && now) {

@@ -165,11 +165,21 @@ function* extendAt(cx: Cx, map: VmMap, piece: Piece, at: bigint, length: bigint)
   return made.addr !== undefined;
 }
 
+/** Whether the pieces lie side by side and are the whole range. */
+function covers(pieces: readonly Piece[], start: bigint, end: bigint): boolean {
+  let at = start;
+  for (const piece of pieces) {
+    if (piece.start !== at) return false;
+    at = piece.end;
+  }
+  return at === end;
+}
+
 /**
  * mremap(old, old_len, new_len, flags, new): a mapping is made larger or smaller, or goes elsewhere. Its memory is mapped a second time at
  * the new place, and then no more at the old one: no page is copied.
  *
- * Simpler than real: the old range must be one mapping, and what is shared by no file cannot grow.
+ * Simpler than real: anonymous memory that is shared cannot grow, and an old length of 0 (a second mapping) is EINVAL.
  */
 function* mremap(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   const old = uap.arg(0), flags = uap.int(3), fixed = (flags & MREMAP_FIXED) !== 0, to = uap.arg(4);
@@ -180,31 +190,33 @@ function* mremap(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   if (fixed && to < from.end && from.start < wanted.end) return INVALID;
   const map = cx.proc!.pVmspace!.vmMap;
   const moved = oldLength < length ? oldLength : length;
-  const held = yield* piecesOf(cx, map, old, old + moved, true);
-  const piece = held[0];
-  const whole = held.length === 1 && piece!.start === old && piece!.end === old + moved;
-  if (!whole) {
-    yield* release(cx, held);
-    return { error: ERRNO.EFAULT };
-  }
-  if (!fixed && length <= oldLength) {
-    yield* release(cx, held);
+  let held = yield* piecesOf(cx, map, old, old + moved, true);
+  if (!covers(held, old, old + moved)) return yield* giveUp(cx, held, ERRNO.EFAULT);
+  if (!fixed) {
+    const last = held.at(-1)!;
+    // One reference more would keep the kernel from making an anonymous object larger.
+    if (last.anonymous || length <= oldLength) held = yield* release(cx, held);
     if (length < oldLength) yield* vmMapRemove(cx, map, old + length, from.end);
-    return { value: old };
+    if (length <= oldLength || (yield* extendAt(cx, map, last, from.end, length - oldLength))) {
+      yield* release(cx, held);
+      return { value: old };
+    }
+    if ((flags & MREMAP_MAYMOVE) === 0) return yield* giveUp(cx, held, ERRNO.ENOMEM);
+    if (held.length === 0) held = yield* piecesOf(cx, map, old, old + moved, true);
+    if (!covers(held, old, old + moved)) return yield* giveUp(cx, held, ERRNO.EFAULT);
   }
-  if (!fixed && (yield* extendAt(cx, map, piece!, from.end, length - oldLength))) {
-    yield* release(cx, held);
-    return { value: old };
-  }
-  if ((flags & MREMAP_MAYMOVE) === 0) {
-    yield* release(cx, held);
-    return NOMEM;
-  }
-  return yield* move(cx, map, piece!, { from, moved, length, to: fixed ? to : undefined });
+  return yield* move(cx, map, held, { from, moved, length, to: fixed ? to : undefined });
 }
 
-function* release(cx: Cx, pieces: readonly Piece[]): Exec<void> {
+/** Gives the references of pieces back; gives no pieces. */
+function* release(cx: Cx, pieces: readonly Piece[]): Exec<Piece[]> {
   for (const { object } of pieces) if (object !== undefined) yield* vmObjectDeallocate(cx, object);
+  return [];
+}
+
+function* giveUp(cx: Cx, pieces: readonly Piece[], error: number): Exec<SyscallResult> {
+  yield* release(cx, pieces);
+  return { error };
 }
 
 /** Where a mapping goes. */
@@ -217,9 +229,8 @@ interface Move {
   readonly to: bigint | undefined;
 }
 
-/** The moving part of mremap. The piece's object has a reference that is given away here. */
-function* move(cx: Cx, map: VmMap, piece: Piece, { from, moved, length, to }: Move): Exec<SyscallResult> {
-  const { object, offset, prot, max, inheritance, cow } = piece;
+/** The moving part of mremap. The pieces' objects have references that are given away here. */
+function* move(cx: Cx, map: VmMap, pieces: readonly Piece[], { from, moved, length, to }: Move): Exec<SyscallResult> {
   // Room for all of it first.
   const room = yield* kernMmap(cx, cx.proc!.pVmspace!, {
     addr: to ?? 0n,
@@ -229,30 +240,28 @@ function* move(cx: Cx, map: VmMap, piece: Piece, { from, moved, length, to }: Mo
     fd: -1,
     pos: 0n,
   });
-  if (typeof room === "number") {
-    yield* release(cx, [piece]);
-    return { error: room };
-  }
-  const there = yield* vmMapFind(cx, map, {
-    object,
-    offset,
-    addr: room,
-    length: moved,
-    fitit: false,
-    replace: true,
-    prot,
-    max,
-    inheritance,
-    cow,
-  });
-  if (there.addr === undefined) {
-    yield* release(cx, [piece]);
+  if (typeof room === "number") return yield* giveUp(cx, pieces, room);
+  for (const [i, piece] of pieces.entries()) {
+    const { object, offset, prot, max, inheritance, cow } = piece;
+    const there = yield* vmMapFind(cx, map, {
+      object,
+      offset,
+      addr: room + (piece.start - from.start),
+      length: piece.end - piece.start,
+      fitit: false,
+      replace: true,
+      prot,
+      max,
+      inheritance,
+      cow,
+    });
+    if (there.addr !== undefined) continue;
     yield* vmMapRemove(cx, map, room, room + length);
-    return NOMEM;
+    return yield* giveUp(cx, pieces.slice(i), ERRNO.ENOMEM);
   }
   if (length > moved) {
     yield* vmMapRemove(cx, map, room + moved, room + length);
-    if (!(yield* extendAt(cx, map, piece, room + moved, length - moved))) {
+    if (!(yield* extendAt(cx, map, pieces.at(-1)!, room + moved, length - moved))) {
       yield* vmMapRemove(cx, map, room, room + moved);
       return NOMEM;
     }

@@ -79,6 +79,10 @@ export function* pmapEnter(
     pte = got.pv;
     pt = got.parent;
   } else if (user) pt = yield* pmapAllocTable(cx, pmap, pmapPtPindex(va));
+  if (!managed && pt !== undefined && cx.k.bug("unmanaged-unlocked")) {
+    // Historical bug (76f1911e60): an unmanaged page has no pv of its own, and nothing else keeps two of the same address apart.
+    pvPut(cx, pt);
+  }
   const ptep = pt === undefined ? vtopte(cx, va) : entryIn(pt.pvM!.physAddr, indexAt(va, 1));
   kassert(ptep !== undefined, `pmap_enter: kernel address 0x${va.toString(16)} has no page table`);
 
@@ -99,11 +103,14 @@ export function* pmapEnter(
 
   // Another thread may have come through the same fault.
   if (((origpte ^ newpte) & ~(bits[PG_M_IDX]! | bits[PG_A_IDX]!)) !== 0n) {
+    // Historical bug (c50e690bc7): the page is marked first, and the removal of its last mapping unmarks it.
+    const early = cx.k.bug("pg-writeable-early");
+    if (early && managed && (newpte & bits[PG_RW_IDX]!) !== 0n) vmPageFlagSet(m, PG_WRITEABLE);
     const info = (prot & VM_PROT_NOSYNC) === 0 ? pmapInvalInit(cx) : undefined;
     if (origpte !== 0n) yield* removeOld(cx, { pmap, va, ptep, pte, pt, info });
     yield* link(cx, { pmap, m, pte, pt });
     // Before the mapping exists: vm_page_protect looks at the flag alone.
-    if (managed && (newpte & bits[PG_RW_IDX]!) !== 0n) vmPageFlagSet(m, PG_WRITEABLE);
+    if (!early && managed && (newpte & bits[PG_RW_IDX]!) !== 0n) vmPageFlagSet(m, PG_WRITEABLE);
     if (wired) pmap.pmStats.wiredCount++;
     yield* cx.racePoint();
     if (info === undefined || user) {
@@ -119,7 +126,7 @@ export function* pmapEnter(
   }
   kassert(!managed || (m.flags & PG_MAPPED) !== 0, "pmap_enter: the page is mapped but not marked so");
   if (pte !== undefined) pvPut(cx, pte);
-  if (pt !== undefined) pvPut(cx, pt);
+  if (pt !== undefined && (managed || !cx.k.bug("unmanaged-unlocked"))) pvPut(cx, pt);
 }
 
 /** The mapping that stands in the way goes; its place in the table and, if it was managed, its pv stay. */

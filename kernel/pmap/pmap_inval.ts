@@ -66,6 +66,9 @@ export function pmapInvalInit(cx: Cx): PmapInvalInfo {
 /** Quiesces every CPU that has the pmap active (`pmap_inval_interlock`). On return the caller may change entries for `va`. */
 export function* pmapInvalInterlock(cx: Cx, info: PmapInvalInfo, pmap: Pmap, va: Gva): Exec<void> {
   yield* cx.racePoint();
+  // Historical bug (cc694a4adf): the set is read first, and then locked. Who joins it in between is missed.
+  const early = cx.k.bug("inval-mask-order") ? pmap.pmActive : undefined;
+  if (early !== undefined) yield* cx.racePoint();
   while (pmap.pmActiveLock) {
     // Whoever has the lock may be waiting for this CPU.
     yield* lwktProcessIpiq(cx, false);
@@ -75,7 +78,10 @@ export function* pmapInvalInterlock(cx: Cx, info: PmapInvalInfo, pmap: Pmap, va:
   pmap.pmActiveLock = true;
   kassert(info.pirCpusync === undefined, "pmap_inval_interlock: an interlock is open already");
   info.pirVa = va;
-  info.pirCpusync = new LwktCpusync(pmap.pmActive, pmapInvalCallback, info);
+  let mask = early ?? pmap.pmActive;
+  // Not DragonFly's, the simplest mistake: only this CPU forgets the translation.
+  if (cx.k.bug("inval-no-ipi")) mask &= cx.gd.gdCpumask;
+  info.pirCpusync = new LwktCpusync(mask, pmapInvalCallback, info);
   yield* lwktCpusyncInterlock(cx, info.pirCpusync);
   pmap.pmInvgen++;
   cx.k.pmap.invalInterlocks++;

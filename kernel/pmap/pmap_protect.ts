@@ -22,7 +22,7 @@ import {
   vmPageSpinLock,
   vmPageSpinUnlock,
 } from "../vm/vm_page.ts";
-import { VM_PROT_ALL, VM_PROT_EXECUTE, VM_PROT_READ, VM_PROT_WRITE, type VmProt } from "../vm/vm_param.ts";
+import { VM_PROT_ALL, VM_PROT_EXECUTE, VM_PROT_NOSYNC, VM_PROT_READ, VM_PROT_WRITE, type VmProt } from "../vm/vm_param.ts";
 import type { Pmap } from "./pmap.ts";
 import { PG_A_IDX, PG_M_IDX, PG_NX_IDX, PG_RW_IDX } from "./pmap_bits.ts";
 import { pmapInvalDeinterlock, pmapInvalDone, pmapInvalInit, pmapInvalInterlock } from "./pmap_inval.ts";
@@ -39,6 +39,8 @@ const TS_REFERENCED_MAX = 4;
  * Lowers the rights of the mappings in `[sva, eva)` to `prot` (`pmap_protect`); it never adds any. Without READ they go. A and M of managed
  * pages are transferred and cleared.
  *
+ * With VM_PROT_NOSYNC in `prot` no other CPU is told: only for mappings that no other CPU uses.
+ *
  * Since 2017 there is NX: a mapping that may no longer be executed gets it here.
  */
 export function* pmapProtect(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, prot: VmProt): Exec<void> {
@@ -48,7 +50,9 @@ export function* pmapProtect(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, prot: VmPro
   const set = pmap.protectionCodes[prot & VM_PROT_ALL]! & pmap.pmapBits[PG_NX_IDX]!;
   // Nothing to take: WRITE stays, and the format has no NX.
   if (!takesWrite && set === 0n) return;
-  yield* pmapScan(cx, pmap, sva, eva, (cx, entry) => protectEntry(cx, pmap, entry, takesWrite, set));
+  yield* pmapScan(cx, pmap, sva, eva, function* (cx, entry) {
+    return yield* protectEntry(cx, pmap, entry, takesWrite, set, (prot & VM_PROT_NOSYNC) === 0);
+  });
 }
 
 function* protectEntry(
@@ -57,6 +61,7 @@ function* protectEntry(
   { va, ptep, pte }: PmapScanEntry,
   takesWrite: boolean,
   set: bigint,
+  sync: boolean,
 ): Exec<boolean> {
   const bits = pmap.pmapBits;
   // The hardware adds neither RW nor execution: an entry that lacks what is taken away needs no CPU's attention. Its A and M stay.
@@ -64,8 +69,8 @@ function* protectEntry(
   if ((!takesWrite || (before & bits[PG_RW_IDX]!) === 0n) && (before & set) === set) return false;
   const clear = (takesWrite ? bits[PG_RW_IDX]! : 0n) |
     (pte === undefined ? 0n : bits[PG_A_IDX]! | bits[PG_M_IDX]!);
-  const info = pmapInvalInit(cx);
-  yield* pmapInvalInterlock(cx, info, pmap, va);
+  const info = sync ? pmapInvalInit(cx) : undefined;
+  if (info !== undefined) yield* pmapInvalInterlock(cx, info, pmap, va);
   for (;;) {
     const old = yield* cx.cpu.load64(ptep);
     yield* cx.racePoint();
@@ -73,8 +78,11 @@ function* protectEntry(
     if (pte !== undefined) pteHarvest(cx, pmap, old, pte.pvM!);
     break;
   }
-  yield* pmapInvalDeinterlock(cx, info, pmap);
-  yield* pmapInvalDone(cx, info);
+  if (info === undefined) cx.k.platform.invlpg(cx, va);
+  else {
+    yield* pmapInvalDeinterlock(cx, info, pmap);
+    yield* pmapInvalDone(cx, info);
+  }
   return false;
 }
 
@@ -100,12 +108,15 @@ function* clearWrite(cx: Cx, m: VmPage): Exec<void> {
     vmPageSpinUnlock(cx, m);
     if (!locked) yield* pvLock(cx, pv);
     if (pv.pvPmap === pmap && pv.pvM === m || cx.k.bug("pv-revalidate")) {
-      const info = pmapInvalInit(cx);
-      yield* pmapInvalInterlock(cx, info, pmap, pvVa(pv));
+      // Historical bug (c50e690bc7): the entry changes, and no CPU is told.
+      const info = cx.k.bug("clear-m-no-inval") ? undefined : pmapInvalInit(cx);
+      if (info !== undefined) yield* pmapInvalInterlock(cx, info, pmap, pvVa(pv));
       const old = yield* pteClearBits(cx, ptep, writable | modified);
       if ((old & modified) !== 0n) vmPageDirty(cx, m);
-      yield* pmapInvalDeinterlock(cx, info, pmap);
-      yield* pmapInvalDone(cx, info);
+      if (info !== undefined) {
+        yield* pmapInvalDeinterlock(cx, info, pmap);
+        yield* pmapInvalDone(cx, info);
+      }
     }
     pvPut(cx, pv);
     yield* vmPageSpinLock(cx, m);

@@ -73,7 +73,11 @@ export function* pmapRemove(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva): Exec<void> 
  */
 export function* pmapRemovePages(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva): Exec<void> {
   if ((pmap.pmActive & ~cx.gd.gdCpumask) !== 0) return yield* pmapRemove(cx, pmap, sva, eva);
-  yield* pmapScan(cx, pmap, sva, eva, (cx, entry) => removeEntry(cx, pmap, entry, undefined));
+  yield* pmapScan(cx, pmap, sva, eva, function* (cx, entry) {
+    // Historical bug (c50e690bc7): only what has a pv goes.
+    if (entry.pte === undefined && cx.k.bug("remove-pages-unmanaged")) return false;
+    return yield* removeEntry(cx, pmap, entry, undefined);
+  });
   cx.k.platform.invltlb(cx);
 }
 

@@ -86,6 +86,9 @@ function* removeMapping(
   const va = pvVa(pv), bits = pmap.pmapBits;
   const ptep = parent === undefined ? vtopte(cx, va) : pvPteLookup(parent, pv.pvPindex);
   kassert(ptep !== undefined, "pmap_remove_pv_pte: a kernel mapping has no table");
+  // Historical bug (4dd1b99459): the page takes over A and M while the hardware can still set them.
+  const early = cx.k.bug("attributes-before-inval");
+  if (early) pteHarvest(cx, pmap, yield* cx.cpu.load64(ptep), pv.pvM!);
   if (info !== undefined) yield* pmapInvalInterlock(cx, info, pmap, va);
   const pte = yield* cx.cpu.xchg64(ptep, 0n);
   // From here to the end of pteHarvest nothing else runs: whoever looks finds M in the entry or the page dirty, never neither.
@@ -96,7 +99,7 @@ function* removeMapping(
   );
   const m = (pte & bits[PG_DEVICE_IDX]!) !== 0n ? pv.pvM : physToVmPage(cx.k, pteFrame(pte));
   kassert(m !== undefined && m === pv.pvM, "pmap_remove_pv_pte: the entry maps another page than its pv");
-  pteHarvest(cx, pmap, pte, m);
+  if (!early) pteHarvest(cx, pmap, pte, m);
   if ((pte & bits[PG_W_IDX]!) !== 0n) pmap.pmStats.wiredCount--;
   if (info !== undefined) yield* pmapInvalDeinterlock(cx, info, pmap);
   else if (pmap.pmActive & cx.gd.gdCpumask) cx.k.platform.invlpg(cx, va);

@@ -66,7 +66,9 @@ export function pvHolds(pv: PvEntry): number {
 function zalloc(cx: Cx): PvEntry {
   const state = cx.k.pmap;
   state.pvCount++;
-  return state.pvzone.pop() ?? new PvEntry();
+  const pv = state.pvzone.pop() ?? new PvEntry();
+  kassert(pv.pvPmap === undefined && pv.pvHold === 0, "pv_alloc: pvzone gives out a pv entry that is in use");
+  return pv;
 }
 
 /** `zfree(pvzone)`. */
@@ -77,6 +79,20 @@ function zfree(cx: Cx, pv: PvEntry): void {
   pv.pvHold = 0;
   state.pvCount--;
   state.pvzone.push(pv);
+}
+
+/**
+ * Historical bug (`8e2efb11e5`, October 2013): the association has no hold, so the last hold of a pv that is in a tree may end. Who ended it
+ * looks at pvPmap afterwards, and frees the structure if there is none: somebody else may have taken it out of the tree and freed it meanwhile.
+ *
+ * Here "afterwards" is the thread's next operation on pv entries: no step fits into a plain function.
+ */
+function lateCheck(cx: Cx): void {
+  const { pvDropped } = cx.k.pmap, { td } = cx;
+  const pv = pvDropped.get(td);
+  if (pv === undefined) return;
+  pvDropped.delete(td);
+  if (pv.pvPmap === undefined && pv.pvM === undefined) zfree(cx, pv);
 }
 
 /** Takes a hold (`pv_hold`). Preconditions: rule 2. */
@@ -100,7 +116,11 @@ export function pvDrop(cx: Cx, pv: PvEntry): void {
   kassert(holds > 0, "pv_drop: pv entry is not held");
   kassert(!(pvLocked(pv) && holds === 1), "pv_drop: last hold of a locked pv entry");
   pv.pvHold--;
-  if (holds === 1) zfree(cx, pv);
+  if (holds !== 1) return;
+  if (pv.pvPmap !== undefined && cx.k.bug("pv-association-hold")) {
+    lateCheck(cx);
+    cx.k.pmap.pvDropped.set(cx.td, pv);
+  } else zfree(cx, pv);
 }
 
 /** Waits for the lock of a pv that the caller holds (`pv_lock`). Rule 3 applies. */
@@ -162,12 +182,13 @@ export function* pvAlloc(
 ): Exec<{ readonly pv: PvEntry; readonly isnew: boolean }> {
   for (;;) {
     yield* spinLock(cx, pmap.pmSpin);
+    lateCheck(cx);
     const pv = lookup(pmap, pindex);
     if (pv === undefined) {
       const fresh = zalloc(cx);
       fresh.pvPmap = pmap;
       fresh.pvPindex = pindex;
-      fresh.pvHold = PV_HOLD_LOCKED + 2;
+      fresh.pvHold = PV_HOLD_LOCKED + (cx.k.bug("pv-association-hold") ? 1 : 2);
       pmap.pmPvroot.insert(fresh);
       pmap.pmGeneration++;
       pmap.pmStats.residentCount++;
@@ -254,7 +275,7 @@ export function* pvFree(cx: Cx, pv: PvEntry): Exec<void> {
     pv.pvPmap = undefined;
     pv.pvPindex = 0;
     spinUnlock(cx, pmap.pmSpin);
-    pvDrop(cx, pv);
+    if (!cx.k.bug("pv-association-hold")) pvDrop(cx, pv);
   }
   pvPut(cx, pv);
 }

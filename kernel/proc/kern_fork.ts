@@ -62,6 +62,10 @@ export interface Fork1Options {
   readonly tls?: bigint;
   /** Signal to the parent when it ends; default SIGCHLD. */
   readonly sigparent?: number;
+  /** RDX is in the child what it is in the parent (Linux), not 1. */
+  readonly keepRdx?: boolean;
+  /** What the child's thread does in the kernel before it enters user mode for the first time. */
+  readonly start?: (cx: Cx) => Exec<void>;
   /** Called with the child before it can run. */
   readonly prepare?: (child: Proc, lwp: Lwp) => Exec<void>;
 }
@@ -116,10 +120,10 @@ export function* fork1(cx: Cx, flags: number, options: Fork1Options = {}): Exec<
     p2.pVmspace = vm;
   }
   const lp2 = yield* lwpFork(cx, lp1, p2, {
-    frame: childFrame(state.frame, options.stack),
+    frame: childFrame(state.frame, options),
     fpu: state.fpu,
     tls: options.tls ?? state.tls,
-  });
+  }, options.start);
   p2.pStart = getnanouptime(cx);
   if (flags & RFPPWAIT) p2.pFlags |= P_PPWAIT;
   if (options.prepare !== undefined) yield* options.prepare(p2, lp2);
@@ -147,8 +151,9 @@ function copyFields(p1: Proc, p2: Proc): void {
 }
 
 /** The parent's frame with fork's answer in the child: 0, and 1 in RDX, no error. */
-function childFrame(frame: Trapframe, stack: bigint | undefined): Trapframe {
-  const child = { ...frame, rax: 0n, rdx: 1n, rflags: frame.rflags & ~CARRY };
+function childFrame(frame: Trapframe, { stack, keepRdx }: Fork1Options): Trapframe {
+  const child = { ...frame, rax: 0n, rflags: frame.rflags & ~CARRY };
+  if (!keepRdx) child.rdx = 1n;
   if (stack !== undefined) child.rsp = stack;
   return child;
 }
@@ -169,12 +174,13 @@ function countFork(cx: Cx, flags: number, p2: Proc): void {
   }
 }
 
-/** A thread in `p2` that will leave the kernel with these registers (`lwp_fork`). Not scheduled yet. */
+/** A thread in `p2` that will leave the kernel with these registers (`lwp_fork`), after `start`. Not scheduled yet. */
 export function* lwpFork(
   cx: Cx,
   from: Lwp,
   p2: Proc,
   state: UserState & { readonly frame: Trapframe },
+  start?: (cx: Cx) => Exec<void>,
 ): Exec<Lwp> {
   const lp = new Lwp(p2, ++p2.pLasttid);
   lp.lwpSigmask = from.lwpSigmask;
@@ -184,7 +190,7 @@ export function* lwpFork(
   lp.lwpVmspace = p2.pVmspace;
   lp.lwpUsdata.cpbase = cx.k.ticks;
   heuristicForking(from, lp);
-  const td = yield* lwktCreate(cx, undefined, {
+  const td = yield* lwktCreate(cx, start, {
     name: p2.pComm,
     pri: TDPRI.KERN_USER,
     gd: chooseCpu(cx),

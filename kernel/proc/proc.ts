@@ -122,6 +122,8 @@ export interface Sysentvec {
   readonly svErrno?: (error: number) => number;
   /** A signal number of DragonFly as the program sees it. */
   readonly svSignal?: (sig: number) => number;
+  /** Signal (DragonFly's number) and code of an exception in user mode, where it is not what DragonFly's trap() has. */
+  readonly svTrap?: (vector: number) => readonly [sig: number, code: number] | undefined;
   /** True if errors come back as −errno in RAX and not by the carry flag. */
   readonly svNegativeErrno: boolean;
   /** Builds the frame of a handler on the current thread's user stack; false if the stack does not take it. */

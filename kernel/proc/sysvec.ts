@@ -62,5 +62,10 @@ function dragonflyBrand(sysent: Sysentvec): ElfBrand {
 
 /** The activators, in the order in which they are asked. @param brands Other personalities, asked before DragonFly's. */
 export function imageActivators(sysent: Sysentvec, brands: readonly ElfBrand[]): ImageActivator[] {
-  return [elfActivator([...brands, dragonflyBrand(sysent)]), userGateActivator(sysent), shellActivator];
+  return [
+    elfActivator([...brands, dragonflyBrand(sysent)]),
+    userGateActivator(sysent),
+    ...brands.map((brand) => userGateActivator(brand.sysent, `${brand.sysent.svName.toLowerCase()}-gate`)),
+    shellActivator,
+  ];
 }

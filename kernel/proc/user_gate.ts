@@ -33,12 +33,16 @@ const RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10;
 const CARRY = 1;
 const PAGE_SIZE = 4096n;
 
-/** An activator for them, with the personality that they have. */
-export function userGateActivator(sysent: Sysentvec): ImageActivator {
+/**
+ * An activator for them, with the personality that they have.
+ *
+ * @param word What stands behind `#!`: another one for each personality.
+ */
+export function userGateActivator(sysent: Sysentvec, word = "gate"): ImageActivator {
   return function* (cx, imgp) {
-    const line = /^#!gate[ \t]+(\S+)[ \t]*\n/.exec(new TextDecoder().decode(imgp.header.subarray(0, 128)));
-    if (line === null) return NOT_MINE;
-    const name = line[1]!, body = cx.k.options.userGates?.[name];
+    const line = /^#!(\S+)[ \t]+(\S+)[ \t]*\n/.exec(new TextDecoder().decode(imgp.header.subarray(0, 128)));
+    if (line === null || line[1] !== word) return NOT_MINE;
+    const name = line[2]!, body = cx.k.options.userGates?.[name];
     if (body === undefined) return ERRNO.ENOEXEC;
     const number = gateNumber(cx, name, body);
     let error = yield* execNewVmspace(cx, imgp);

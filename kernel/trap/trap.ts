@@ -109,7 +109,7 @@ function* userTrap(cx: Cx, lwp: Lwp, bytes: Uint8Array<ArrayBuffer>, vector: num
     [sig, code] = verdict;
   } else {
     addr = view.getBigUint64(TF.rip, true);
-    [sig, code] = SIGNALS[vector] ?? [signal.SIGILL, signal.ILL_ILLOPC];
+    [sig, code] = lwp.lwpProc.pSysent?.svTrap?.(vector) ?? SIGNALS[vector] ?? [signal.SIGILL, signal.ILL_ILLOPC];
   }
   ktrace(cx, "trapsignal", sig, vector);
   const { handler } = lwp.lwpProc.pSigacts.psAction[sig]!;

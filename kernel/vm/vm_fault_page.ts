@@ -69,7 +69,7 @@ export function* vmFaultPage(
   let result: VmPage | number;
   for (;;) {
     result = yield* attempt(cx, map, address, faultType, faultFlags, shared, options);
-    if (result === KERN_INVALID_ADDRESS && grow) {
+    if (result === KERN_INVALID_ADDRESS && grow && !cx.k.bug("fault-page-no-growstack")) {
       // As a store by the program itself would (`b443039b5d`, 2017).
       grow = false;
       const { proc } = cx;

@@ -20,7 +20,7 @@ import type { Cx } from "../context.ts";
 import type { Kernel } from "../kernel.ts";
 import { kassert } from "../kern/panic.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../lwkt/sleep.ts";
-import { TDF } from "../lwkt/thread.ts";
+import { lwktYield, TDF } from "../lwkt/thread.ts";
 import type { PhysRange } from "../pmap/pmap.ts";
 import { P_LOWMEMKILL } from "../proc/proc.ts";
 import { type VmObject, vmObjectDrop, vmObjectHoldTry } from "./vm_object.ts";
@@ -236,8 +236,8 @@ export function* vmWait(cx: Cx, timo = 0): Exec<void> {
     return;
   }
   if (vmPageCountTarget(k)) yield* waitForFree(cx, "vmwait", ticks);
-  // Memory is free again already. Whoever made it so may run on this processor only if there is a boundary.
-  else yield;
+  // Memory is free again already; others go first all the same.
+  else yield* lwktYield(cx);
 }
 
 /** The same where no deadlock is at stake: only if memory is below the minimum (`vm_wait_nominal`). */
@@ -248,14 +248,18 @@ export function* vmWaitNominal(cx: Cx): Exec<void> {
 /**
  * Waits in a fault until memory is no longer severely short (`vm_wait_pfault`). A process that is killed to make memory free does not
  * wait: it must go away.
+ *
+ * Deviation: it sleeps a tick also when memory is only short. A fault that needs two pages where there is one above the reserve fails, gives
+ * its page back and finds that there is one; it would do so for ever, since nothing takes the processor from a thread in the kernel, not
+ * even the disk's interrupt thread that the daemon waits for.
  */
 export function* vmWaitPfault(cx: Cx): Exec<void> {
   const { k } = cx;
-  yield;
-  if (!vmPageCountMin(k)) return;
-  while (vmPageCountSevere(k) && !vmIsBeingKilled(cx)) {
-    yield* waitForFree(cx, "pfault", HZ);
-  }
+  if (!vmPageCountTarget(k)) return yield* lwktYield(cx);
+  do {
+    if (vmIsBeingKilled(cx)) return;
+    yield* waitForFree(cx, "pfault", vmPageCountSevere(k) ? HZ : 1);
+  } while (vmPageCountSevere(k));
 }
 
 /** Asks the daemon for pages and sleeps until it has made some. */

@@ -129,7 +129,9 @@ function* vmMapCopyEntry(
   }
   // An entry that needs a copy is write-protected already.
   if ((src.eflags & MAP_ENTRY_NEEDS_COPY) === 0) {
-    yield* pmapProtect(cx, srcMap.pmap, src.start, src.end, src.protection & ~VM_PROT_WRITE);
+    // Not DragonFly's, the simplest mistake at fork: no other CPU is told that the pages are read only now.
+    const nosync = cx.k.bug("fork-no-flush") ? VM_PROT_NOSYNC : 0;
+    yield* pmapProtect(cx, srcMap.pmap, src.start, src.end, src.protection & ~VM_PROT_WRITE | nosync);
   }
   const object = src.object;
   if (object === undefined) {

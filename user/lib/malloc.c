@@ -9,7 +9,8 @@
 #include <unistd.h>
 #include "libc.h"
 
-enum { FINE = 16, FINE_CLASSES = 32, COARSE_CLASSES = 8, LARGEST = FINE * FINE_CLASSES << COARSE_CLASSES, PIECE = 65536 };
+enum { FINE = 16, FINE_CLASSES = 32, COARSE_CLASSES = 8, LARGEST = FINE * FINE_CLASSES << COARSE_CLASSES,
+    PIECE = 65536 };
 static const unsigned LIVE = 0xa110ca7e, FREE = 0xf4eeb10c, MAPPED = 0x3a99ed00;
 
 struct header {

@@ -33,7 +33,8 @@ struct spec {
     int left, plus, space, alternate, zero, width, precision;
 };
 
-static void put_padded(struct output *o, const struct spec *spec, const char *prefix, const char *body, size_t length) {
+static void put_padded(struct output *o, const struct spec *spec, const char *prefix, const char *body,
+    size_t length) {
     size_t prefix_length = strlen(prefix), whole = prefix_length + length;
     size_t padding = spec->width > 0 && (size_t)spec->width > whole ? (size_t)spec->width - whole : 0;
     if (!spec->left && !spec->zero)
@@ -45,7 +46,8 @@ static void put_padded(struct output *o, const struct spec *spec, const char *pr
     for (; padding > 0; padding--) put(o, ' ');
 }
 
-static void put_number(struct output *o, struct spec *spec, uintmax_t value, unsigned base, int upper, const char *prefix) {
+static void put_number(struct output *o, struct spec *spec, uintmax_t value, unsigned base, int upper,
+    const char *prefix) {
     char digits[80];
     size_t at = sizeof digits;
     const char *set = upper ? "0123456789ABCDEF" : "0123456789abcdef";
@@ -81,7 +83,8 @@ static void put_double(struct output *o, struct spec *spec, double value, char c
     char body[400];
     int negative = __builtin_signbit(value) != 0;
     int precision = spec->precision < 0 ? 6 : spec->precision > 60 ? 60 : spec->precision;
-    int length = __format_double(body, sizeof body, negative ? -value : value, conversion, precision, spec->alternate);
+    int length = __format_double(body, sizeof body, negative ? -value : value, conversion, precision,
+        spec->alternate);
     if (__builtin_isnan(value) || __builtin_isinf(value)) spec->zero = 0;
     put_padded(o, spec, negative ? "-" : spec->plus ? "+" : spec->space ? " " : "", body, (size_t)length);
 }
@@ -189,7 +192,8 @@ int vsnprintf(char *to, size_t size, const char *format, va_list arguments) {
     return length;
 }
 
-int vsprintf(char *to, const char *format, va_list arguments) { return vsnprintf(to, SIZE_MAX / 2, format, arguments); }
+int vsprintf(char *to, const char *format, va_list arguments) { return vsnprintf(to, SIZE_MAX / 2, format,
+    arguments); }
 int vprintf(const char *format, va_list arguments) { return vfprintf(stdout, format, arguments); }
 
 int vasprintf(char **to, const char *format, va_list arguments) {

@@ -1,9 +1,11 @@
 /*
- * kbench [NAME [COUNT]]: what the kernel's operations cost. Each test prints one line: its name, how many operations, the
- * microseconds that they took by the machine's clock, and by how much the kernel's counters grew.
+ * kbench [-p] [NAME [COUNT]]: what the kernel's operations cost. Each test prints one line: its name, how many operations, the
+ * microseconds that they took by the machine's clock, and by how much the kernel's counters grew. With -p a test only prepares:
+ * who measures from outside takes the difference.
  */
 #include <check.h>
 #include <err.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,8 @@ enum { PAGE = 4096 };
 
 static const char *const COUNTERS[] = {
     "sys.v_syscall", "sys.v_trap", "sys.v_swtch", "sys.v_ipi", "vm.v_vm_faults", "vm.v_zfod", "vm.v_cow_faults",
-    "vm.v_cow_optim", "vm.v_swapin", "vm.v_swappgsin", "vm.v_swappgsout", "vm.v_vnodepgsin", "vm.v_forks", "vm.v_tfree",
+    "vm.v_cow_optim", "vm.v_swapin", "vm.v_swappgsin", "vm.v_swappgsout", "vm.v_vnodepgsin", "vm.v_forks",
+        "vm.v_tfree",
 };
 enum { COUNTER_COUNT = sizeof COUNTERS / sizeof *COUNTERS };
 
@@ -30,9 +33,13 @@ static long counter(int i) {
     return kernel_number(name, 0);
 }
 
-static void start(void) {
+static int prepare_only;
+
+/* Gives how often the operation is to be carried out. */
+static long start(long count) {
     for (int i = 0; i < COUNTER_COUNT; i++) before[i] = counter(i);
     clock_gettime(CLOCK_MONOTONIC, &start_time);
+    return prepare_only ? 0 : count;
 }
 
 static void stop(const char *name, long operations) {
@@ -50,17 +57,17 @@ static void stop(const char *name, long operations) {
 
 /* A system call that does nothing: getppid's. */
 static void null_calls(long count) {
-    start();
+    count = start(count);
     for (long i = 0; i < count; i++) syscall6(SYS_getppid, 0, 0, 0, 0, 0, 0);
     stop("syscall", count);
 }
 
-static void zero_fill(long count) {
-    char *pages = get_pages((size_t)count);
-    start();
+static void zero_fill(long page_count) {
+    char *pages = get_pages((size_t)page_count);
+    long count = start(page_count);
     for (long i = 0; i < count; i++) pages[i * PAGE] = 1;
     stop("zfod", count);
-    munmap(pages, (size_t)count * PAGE);
+    munmap(pages, (size_t)page_count * PAGE);
 }
 
 /* The child writes what it shares with its parent. */
@@ -71,7 +78,7 @@ static void copy_on_write(long count) {
     pid_t pid = fork();
     if (pid < 0) cannot("fork");
     if (pid == 0) {
-        start();
+        count = start(count);
         for (long i = 0; i < count; i++) pages[i * PAGE] = 2;
         stop("cow", count);
         _exit(0);
@@ -82,7 +89,7 @@ static void copy_on_write(long count) {
 
 /* The child ends at once. */
 static void forks(long count) {
-    start();
+    count = start(count);
     for (long i = 0; i < count; i++) {
         pid_t pid = fork();
         if (pid < 0) cannot("fork");
@@ -95,7 +102,7 @@ static void forks(long count) {
 static const char *own_path;
 
 static void fork_exec(long count) {
-    start();
+    count = start(count);
     for (long i = 0; i < count; i++) {
         pid_t pid = fork();
         if (pid < 0) cannot("fork");
@@ -121,7 +128,7 @@ static void switches(long count) {
             if (write(back[1], &byte, 1) != 1) _exit(1);
         _exit(0);
     }
-    start();
+    count = start(count);
     for (long i = 0; i < count; i++)
         if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) cannot("pipe");
     stop("pingpong", count);
@@ -133,7 +140,7 @@ static void switches(long count) {
 }
 
 static void map_unmap(long count) {
-    start();
+    count = start(count);
     for (long i = 0; i < count; i++) {
         char *pages = get_pages(4);
         pages[0] = 1;
@@ -143,15 +150,47 @@ static void map_unmap(long count) {
 }
 
 /* More memory than there is, written once; then each page is read again, and must come from the disk. */
-static void swap_in(long count) {
-    if (count == 0) count = kernel_number("hw.physmem", 16 << 20) / PAGE * 3 / 2;
-    char *pages = get_pages((size_t)count);
-    for (long i = 0; i < count; i++) *(long *)(pages + i * PAGE) = i;
-    start();
+static void swap_in(long page_count) {
+    if (page_count == 0) page_count = kernel_number("hw.physmem", 16 << 20) / PAGE * 3 / 2;
+    char *pages = get_pages((size_t)page_count);
+    for (long i = 0; i < page_count; i++) *(long *)(pages + i * PAGE) = i;
+    long count = start(page_count);
     for (long i = 0; i < count; i++)
         if (*(volatile long *)(pages + i * PAGE) != i) differs("page %ld", i);
     stop("swapin", count);
-    munmap(pages, (size_t)count * PAGE);
+    munmap(pages, (size_t)page_count * PAGE);
+}
+
+enum { THREADS_MOST = 16 };
+static volatile char *shared_page;
+static volatile int ready, finish;
+
+static void *look(void *argument) {
+    (void)argument;
+    __atomic_add_fetch(&ready, 1, __ATOMIC_SEQ_CST);
+    while (!finish) (void)*shared_page;
+    return NULL;
+}
+
+/* On each other CPU a thread reads a page whose right to be written is taken away and given back; then it is written. */
+static void protect(long count) {
+    pthread_t threads[THREADS_MOST];
+    long others = kernel_number("hw.ncpu", 1) - 1;
+    if (others > THREADS_MOST) others = THREADS_MOST;
+    shared_page = get_pages(1);
+    *shared_page = 1;
+    for (long i = 0; i < others; i++)
+        if (pthread_create(&threads[i], NULL, look, NULL) != 0) errx(1, "there is no thread");
+    while (ready < others) sched_yield();
+    count = start(count);
+    for (long i = 0; i < count; i++) {
+        if (mprotect((void *)shared_page, PAGE, PROT_READ) < 0) cannot("mprotect");
+        if (mprotect((void *)shared_page, PAGE, PROT_READ | PROT_WRITE) < 0) cannot("mprotect");
+        *shared_page = 2;
+    }
+    stop("mprotect", count);
+    finish = 1;
+    for (long i = 0; i < others; i++) pthread_join(threads[i], NULL);
 }
 
 int main(int argc, char **argv) {
@@ -161,10 +200,16 @@ int main(int argc, char **argv) {
         long count;
     } TESTS[] = {
         {"syscall", null_calls, 20000}, {"zfod", zero_fill, 1000}, {"cow", copy_on_write, 1000}, {"fork", forks, 100},
-        {"forkexec", fork_exec, 50},    {"pingpong", switches, 2000}, {"mmap", map_unmap, 1000}, {"swapin", swap_in, 0},
+        {"forkexec", fork_exec, 50},    {"pingpong", switches, 2000}, {"mmap", map_unmap, 1000}, {"mprotect",
+            protect, 200}, {"swapin", swap_in, 0},
     };
     enum { COUNT = sizeof TESTS / sizeof *TESTS };
     own_path = strchr(argv[0], '/') ? argv[0] : "/bin/kbench";
+    if (argc > 1 && strcmp(argv[1], "-p") == 0) {
+        prepare_only = 1;
+        argc--;
+        argv++;
+    }
     if (argc > 1 && strcmp(argv[1], "nothing") == 0) return 0;
     if (argc > 1 && strcmp(argv[1], "all") != 0) {
         for (int i = 0; i < COUNT; i++)
@@ -172,7 +217,7 @@ int main(int argc, char **argv) {
                 TESTS[i].run(argument(argc, argv, 2, TESTS[i].count));
                 return !all_right();
             }
-        errx(2, "%s: no such test (syscall zfod cow fork forkexec pingpong mmap swapin)", argv[1]);
+        errx(2, "%s: no such test (syscall zfod cow fork forkexec pingpong mmap mprotect swapin)", argv[1]);
     }
     /* Swapping is for those who ask: without a disk it would be the end of somebody. */
     for (int i = 0; i < COUNT - 1; i++) TESTS[i].run(TESTS[i].count);

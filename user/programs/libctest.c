@@ -1,15 +1,17 @@
 /* The C library against results known beforehand: says what differs, exits nonzero if anything does. */
 #include <ctype.h>
+#include <errno.h>
 #include <fnmatch.h>
+#include <pthread.h>
 #include <libgen.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <errno.h>
 
 static int checks, wrong;
 
@@ -53,7 +55,8 @@ static void printing(void) {
            "%.0f", 1.7976931348623157e308);
     prints("4.94066e-324 1.000000e+01 10", "%g %e %g", 4.9406564584124654e-324, 9.9999999, 9.9999999);
     char small[4];
-    is("snprintf says what it would have written", snprintf(small, sizeof small, "%s", "abcdef") == 6 && strcmp(small, "abc") == 0);
+    is("snprintf says what it would have written", snprintf(small, sizeof small, "%s", "abcdef") == 6 &&
+        strcmp(small, "abc") == 0);
 }
 
 static void numbers(void) {
@@ -93,14 +96,17 @@ static void strings(void) {
     is("memmove up", strcmp(text, "0101234567") == 0);
     memmove(text, text + 2, 8);
     is("memmove down", strcmp(text, "0123456767") == 0);
-    is("memcmp", memcmp("abcdefgh1", "abcdefgh2", 9) < 0 && memcmp("abcdefgi", "abcdefgh", 8) > 0 && memcmp("a", "b", 0) == 0);
-    is("strchr", strchr("hello", 'l') && *strrchr("hello", 'l') == 'l' && !strchr("hello", 'z') && *strchr("x", 0) == 0);
+    is("memcmp", memcmp("abcdefgh1", "abcdefgh2", 9) < 0 && memcmp("abcdefgi", "abcdefgh", 8) > 0 && memcmp("a",
+        "b", 0) == 0);
+    is("strchr", strchr("hello", 'l') && *strrchr("hello", 'l') == 'l' && !strchr("hello", 'z') && *strchr("x",
+        0) == 0);
     is("strstr", strcmp(strstr("foobarbaz", "bar"), "barbaz") == 0 && !strstr("foo", "bar"));
     is("strspn", strspn("aab", "a") == 2 && strcspn("xyz,", ",") == 3 && *strpbrk("a=b", "=") == '=');
     is("strlcpy", strlcpy(text, "abcdef", 4) == 6 && strcmp(text, "abc") == 0);
     is("strncpy", strncmp(strncpy(text, "ab", 5), "ab\0\0\0", 5) == 0);
     is("strcasecmp", strcasecmp("HeLLo", "hEllO") == 0 && strncasecmp("abX", "abY", 2) == 0);
-    is("ctype", isalpha('Q') && !isalpha('[') && isspace('\v') && ispunct('!') && toupper('z') == 'Z' && isxdigit('f'));
+    is("ctype", isalpha('Q') && !isalpha('[') && isspace('\v') && ispunct('!') && toupper('z') == 'Z' &&
+        isxdigit('f'));
     char path[] = "/usr/lib/x.c", other[] = "/usr/";
     is("basename", strcmp(basename(path), "x.c") == 0 && strcmp(dirname(path), "/usr/lib") == 0);
     is("basename of a folder", strcmp(basename(other), "usr") == 0 && strcmp(dirname(other), "/") == 0);
@@ -109,10 +115,12 @@ static void strings(void) {
 
 static void patterns(void) {
     is("fnmatch *", fnmatch("*.c", "a.c", 0) == 0 && fnmatch("*.c", "a.h", 0) && fnmatch("a*b*c", "aXbYbZc", 0) == 0);
-    is("fnmatch []", fnmatch("[a-c]x[!0-9]", "bxq", 0) == 0 && fnmatch("[!a]", "a", 0) && fnmatch("[]]", "]", 0) == 0);
+    is("fnmatch []", fnmatch("[a-c]x[!0-9]", "bxq", 0) == 0 && fnmatch("[!a]", "a", 0) && fnmatch("[]]", "]",
+        0) == 0);
     is("fnmatch class", fnmatch("[[:digit:]]", "7", 0) == 0 && fnmatch("[[:alpha:]_]", "_", 0) == 0);
     is("fnmatch ?", fnmatch("a?c", "abc", 0) == 0 && fnmatch("?", "", 0) && fnmatch("\\*", "*", 0) == 0);
-    is("fnmatch path", fnmatch("*", "a/b", FNM_PATHNAME) && fnmatch("*", ".x", FNM_PERIOD) && fnmatch("*", ".x", 0) == 0);
+    is("fnmatch path", fnmatch("*", "a/b", FNM_PATHNAME) && fnmatch("*", ".x", FNM_PERIOD) && fnmatch("*", ".x",
+        0) == 0);
 }
 
 static int descending(const void *a, const void *b) { return *(const int *)b - *(const int *)a; }
@@ -146,7 +154,8 @@ static void calendar(void) {
     struct tm tm;
     char text[64];
     gmtime_r(&t, &tm);
-    is("gmtime of a leap day", tm.tm_year == 100 && tm.tm_mon == 1 && tm.tm_mday == 29 && tm.tm_wday == 2 && tm.tm_yday == 59);
+    is("gmtime of a leap day", tm.tm_year == 100 && tm.tm_mon == 1 && tm.tm_mday == 29 && tm.tm_wday == 2 &&
+        tm.tm_yday == 59);
     strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %a %b %j", &tm);
     is("strftime", strcmp(text, "2000-02-29 00:00:00 Tue Feb 060") == 0);
     int same = 1;
@@ -212,13 +221,103 @@ static void files(void) {
     is("ungetc", ungetc('Z', file) == 'Z' && getc(file) == 'Z' && getc(file) == '\n');
     is("fclose", fclose(file) == 0);
     int fd = 0;
-    is("fscanf", (file = fopen(path, "r")) && fscanf(file, "line %d", &fd) == 1 && fd == 0 && fscanf(file, " line %d", &fd) == 1 && fd == 1);
+    is("fscanf", (file = fopen(path, "r")) && fscanf(file, "line %d", &fd) == 1 && fd == 0 && fscanf(file,
+        " line %d", &fd) == 1 && fd == 1);
     if (file) fclose(file);
     is("remove", remove(path) == 0 && access(path, F_OK) < 0 && errno == ENOENT);
 }
 
 static __thread int local = 5;
 static __thread int local_zero;
+
+enum { THREADS = 4, STEPS = 300 };
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_barrier_t barrier;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static int shared_count, once_count, destroyed, turn, out_of_turn, serial_threads;
+
+static void count_once(void) { once_count++; }
+static void count_destroyed(void *value) { __atomic_add_fetch(&destroyed, *(int *)value, __ATOMIC_RELAXED); }
+
+static void *thread_body(void *argument) {
+    long number = (long)argument;
+    int own = 1, right = local == 5 && local_zero == 0 && errno == 0;
+    local = (int)number;
+    errno = (int)number + 100;
+    pthread_once(&once, count_once);
+    pthread_setspecific(key, &own);
+    for (int i = 0; i < STEPS; i++) {
+        pthread_mutex_lock(&mutex);
+        int seen = shared_count;
+        if (i % 32 == 0) sched_yield();
+        shared_count = seen + 1;
+        pthread_mutex_unlock(&mutex);
+    }
+    if (pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD) __atomic_add_fetch(&serial_threads, 1,
+        __ATOMIC_RELAXED);
+    /* In turn, by a condition. */
+    for (int i = 0; i < 10; i++) {
+        pthread_mutex_lock(&mutex);
+        while (turn % THREADS != number) pthread_cond_wait(&changed, &mutex);
+        if (turn % THREADS != number) out_of_turn++;
+        turn++;
+        pthread_cond_broadcast(&changed);
+        pthread_mutex_unlock(&mutex);
+    }
+    char *block = malloc(100 + (size_t)number);
+    memset(block, (int)number, 100);
+    free(block);
+    right &= local == (int)number && errno == (int)number + 100 && pthread_getspecific(key) == &own;
+    if (number == 1) pthread_exit((void *)(right ? number * 3 : -1));
+    return (void *)(right ? number * 3 : -1);
+}
+
+static void threads(void) {
+    pthread_t ids[THREADS];
+    int results = 1, once_more = 7;
+    pthread_barrier_init(&barrier, NULL, THREADS);
+    is("pthread_key_create", pthread_key_create(&key, count_destroyed) == 0);
+    for (long i = 0; i < THREADS; i++) is("pthread_create", pthread_create(&ids[i], NULL, thread_body,
+        (void *)i) == 0);
+    for (long i = 0; i < THREADS; i++) {
+        void *result;
+        results &= pthread_join(ids[i], &result) == 0 && (long)result == i * 3;
+    }
+    is("threads have errno, variables and results of their own", results);
+    is("a mutex lets one in", shared_count == THREADS * STEPS);
+    is("a barrier has one serial thread", serial_threads == 1);
+    is("a condition wakes in turn", turn == THREADS * 10 && out_of_turn == 0);
+    is("pthread_once", once_count == 1);
+    is("destructors of keys", destroyed == THREADS);
+    is("pthread_mutex_trylock", pthread_mutex_trylock(&mutex) == 0 && pthread_mutex_trylock(&mutex) == EBUSY &&
+                                    pthread_mutex_unlock(&mutex) == 0);
+    struct timespec soon;
+    clock_gettime(CLOCK_REALTIME, &soon);
+    if ((soon.tv_nsec += 20000000) >= 1000000000) soon.tv_nsec -= 1000000000, soon.tv_sec++;
+    pthread_mutex_lock(&mutex);
+    is("pthread_cond_timedwait", pthread_cond_timedwait(&changed, &mutex, &soon) == ETIMEDOUT);
+    pthread_mutex_unlock(&mutex);
+    is("the main thread keeps its own", local == 6 && pthread_setspecific(key, &once_more) == 0 &&
+                                            *(int *)pthread_getspecific(key) == 7);
+}
+
+static void children(void) {
+    char line[64] = "";
+    FILE *pipe_end = popen("echo from a child; exit 3", "r");
+    is("popen", pipe_end && fgets(line, sizeof line, pipe_end) && strcmp(line, "from a child\n") == 0);
+    is("pclose", pipe_end && WEXITSTATUS(pclose(pipe_end)) == 3);
+    is("system", WEXITSTATUS(system("exit 5")) == 5);
+    volatile int stage = 0;
+    pid_t pid = vfork();
+    if (pid == 0) {
+        stage = 1;
+        _exit(4);
+    }
+    int status = 0;
+    is("vfork", pid > 0 && stage == 1 && waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 4);
+}
 
 int main(int argc, char **argv) {
     printing();
@@ -235,6 +334,8 @@ int main(int argc, char **argv) {
         memory();
         files();
         is("thread-local variables", local == 5 && local_zero == 0 && (local = 6) == 6);
+        threads();
+        children();
     }
     printf("%s: %d checks, %d wrong\n", argv[0], checks, wrong);
     return wrong != 0;

@@ -103,7 +103,8 @@ int main(int argc, char **argv) {
     /* Read-only is read-only. */
     signal_seen = 0;
     if (sigsetjmp(caught, 1) == 0) *(volatile char *)other = 1;
-    if (signal_seen != SIGSEGV && signal_seen != SIGBUS) differs("write into a read-only mapping: signal %d", signal_seen);
+    if (signal_seen != SIGSEGV && signal_seen != SIGBUS) differs("write into a read-only mapping: signal %d",
+        signal_seen);
 
     /* Truncation takes pages away, the rest of the last page becomes zero, and what comes back is zero. */
     if (ftruncate(fd, PAGE + 100) < 0) differs("ftruncate");

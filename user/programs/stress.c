@@ -82,7 +82,8 @@ static void start(long count, void (*work)(uint64_t)) {
 static long bytes(const char *text) {
     char *end;
     long value = strtol(text, &end, 0);
-    return *end == 'k' || *end == 'K' ? value << 10 : *end == 'm' || *end == 'M' ? value << 20 : *end == 'g' || *end == 'G' ? value << 30 : value;
+    return *end == 'k' || *end == 'K' ? value << 10 : *end == 'm' || *end == 'M' ? value << 20 : *end == 'g' ||
+        *end == 'G' ? value << 30 : value;
 }
 
 int main(int argc, char **argv) {

@@ -78,7 +78,8 @@ static void *remap(void *argument) {
             munmap(window + slot * PAGE, PAGE);
             /* fall through */
         default:
-            if (mmap(window + slot * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, page * PAGE) == MAP_FAILED)
+            if (mmap(window + slot * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+                page * PAGE) == MAP_FAILED)
                 cannot("mmap");
         }
         remaps++;
@@ -129,7 +130,8 @@ int main(int argc, char **argv) {
             uint64_t value = *counter(whole, page, thread);
             total += counted[thread][page];
             if (value != ((uint64_t)page << 48 | (uint64_t)thread << 32 | counted[thread][page]))
-                differs("at the end, page %ld, thread %ld: 0x%lx and not %u", page, thread, value, counted[thread][page]);
+                differs("at the end, page %ld, thread %ld: 0x%lx and not %u", page, thread, value,
+                    counted[thread][page]);
         }
     return verdict("%ld threads counted to %lu during %ld remappings, %ld faults", threads, total, remaps, faults);
 }

@@ -51,6 +51,8 @@ const PROC_FILES: readonly Row[] = [
   { name: "map", type: VREG, mode: 0o400, text: mapText },
   { name: "cmdline", type: VREG, mode: 0o444, text: (_cx, p) => cmdlineText(p) },
   { name: "file", type: VLNK, mode: 0o555, text: (cx, p) => vnodePath(cx, p.pTextvp) ?? "unknown" },
+  // The same by Linux's name: static shells execute themselves by it.
+  { name: "exe", type: VLNK, mode: 0o777, text: (cx, p) => vnodePath(cx, p.pTextvp) ?? "unknown" },
 ];
 
 /** In /proc itself. */

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Machine } from "../../../hw/machine.ts";
 import { bootKernel } from "../../../kernel/boot.ts";
-import { rootArchives } from "../../../kernel/vfs/cpio.ts";
+import { rootArchives } from "../../../lab/cli/root_archive.ts";
 
 const mayRead = (await Deno.permissions.query({ name: "read" })).state === "granted";
 

@@ -8,7 +8,6 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
-import { gva } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import { Random } from "../../../hw/random.ts";
 import { Sanitizer, type StaleUse } from "../../../hw/sanitizer.ts";
@@ -549,6 +548,3 @@ export function runVmModel(run: VmModelRun): VmModelResult {
   const { vVmFaults: faults, vSwappgsout: swappgsout, vSwappgsin: swappgsin } = kernel.vmmeter;
   return { stale, compared: model.compared, faults, swappgsout, swappgsin };
 }
-
-/** For tests that want an address. */
-export const somewhere = gva(0x40_0000n);

@@ -10,7 +10,8 @@ struct vmmeter {
     u_int v_swapin, v_swapout, v_swappgsin, v_swappgsout, v_vnodein, v_vnodeout, v_vnodepgsin, v_vnodepgsout;
     u_int v_intrans, v_reactivated, v_pdwakeups, v_pdpages, v_dfree, v_pfree, v_tfree;
     u_int v_forks, v_vforks, v_rforks, v_exec, v_kthreads, v_forkpages, v_vforkpages, v_rforkpages, v_kthreadpages;
-    u_int v_intrans_coll, v_intrans_wait, v_forwarded_ints, v_forwarded_hits, v_forwarded_misses, v_sendsys, v_waitsys;
+    u_int v_intrans_coll, v_intrans_wait, v_forwarded_ints, v_forwarded_hits, v_forwarded_misses, v_sendsys,
+        v_waitsys;
     u_int v_smpinvltlb, v_ppwakeups, v_lock_colls;
     char v_lock_name[16];
     u_int v_reserved6, v_reserved7;

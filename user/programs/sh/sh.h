@@ -165,7 +165,8 @@ extern int last_status;         /* $? */
 extern pid_t shell_pid;         /* $$ */
 extern pid_t last_background;   /* $! */
 
-enum option { O_ERREXIT, O_NOGLOB, O_NOEXEC, O_NOUNSET, O_XTRACE, O_VERBOSE, O_MONITOR, O_INTERACTIVE, O_STDIN, O_COUNT };
+enum option { O_ERREXIT, O_NOGLOB, O_NOEXEC, O_NOUNSET, O_XTRACE, O_VERBOSE, O_MONITOR, O_INTERACTIVE, O_STDIN,
+    O_COUNT };
 extern char options[O_COUNT];
 extern const char option_letters[O_COUNT + 1];
 int set_option(const char *letters, int on);

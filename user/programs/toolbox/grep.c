@@ -8,7 +8,8 @@
 
 static struct regex *regexes[32];
 static const char *fixed[32];
-static int pattern_count, flags, is_fixed, invert, count_only, names_only, numbers, quiet, whole, with_name, only_matching;
+static int pattern_count, flags, is_fixed, invert, count_only, names_only, numbers, quiet, whole, with_name,
+    only_matching;
 static int any_match;
 
 static int matches(const char *line, struct span *span) {

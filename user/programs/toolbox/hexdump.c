@@ -138,11 +138,13 @@ int dd_main(int argc, char **argv) {
     long bytes = 0;
     for (ssize_t n; count != 0 && (n = read(in, buffer, (size_t)block)) != 0; count -= count > 0) {
         if (n < 0) err(1, "%s", from ? from : "standard input");
-        if (write(out, buffer, (size_t)n) != n) err(1, "%s", to ? to : "standard output");
+        for (ssize_t done = 0, m; done < n; done += m)
+            if ((m = write(out, buffer + done, (size_t)(n - done))) < 0) err(1, "%s", to ? to : "standard output");
         bytes += n;
         if (n == block) whole++;
         else partial++;
     }
-    fprintf(stderr, "%ld+%ld records in\n%ld+%ld records out\n%ld bytes transferred\n", whole, partial, whole, partial, bytes);
+    fprintf(stderr, "%ld+%ld records in\n%ld+%ld records out\n%ld bytes transferred\n", whole, partial, whole,
+        partial, bytes);
     return 0;
 }

@@ -208,7 +208,8 @@ int time_main(int argc, char **argv) {
     print_time("sys", usage_of_child.ru_stime.tv_sec * 1000000 + usage_of_child.ru_stime.tv_usec);
     if (detailed) {
         const struct rusage *u = &usage_of_child;
-        fprintf(stderr, "%10ld maximum resident KiB\n%10ld page reclaims\n%10ld page faults\n%10ld swaps\n", u->ru_maxrss,
+        fprintf(stderr, "%10ld maximum resident KiB\n%10ld page reclaims\n%10ld page faults\n%10ld swaps\n",
+            u->ru_maxrss,
                 u->ru_minflt, u->ru_majflt, u->ru_nswap);
         fprintf(stderr, "%10ld signals received\n%10ld voluntary context switches\n%10ld involuntary context switches\n",
                 u->ru_nsignals, u->ru_nvcsw, u->ru_nivcsw);
@@ -228,7 +229,8 @@ int kill_main(int argc, char **argv) {
         if (strncasecmp(name, "SIG", 3) == 0) name += 3;
         number = -1;
         for (int s = 0; s < 32; s++)
-            if (isdigit((unsigned char)*name) ? atoi(name) == s : strcasecmp(name, s ? sys_signame[s] : "0") == 0) number = s;
+            if (isdigit((unsigned char)*name) ? atoi(name) == s : strcasecmp(name, s ? sys_signame[s]
+                : "0") == 0) number = s;
         if (number < 0) errx(2, "%s: no such signal", name);
         i++;
     }
@@ -301,7 +303,8 @@ static long number_of(const char *s) {
 }
 
 static char *expression(int level) {
-    static const char *const OPERATORS[6][6] = {{"|"}, {"&"}, {"=", "!=", "<", "<=", ">", ">="}, {"+", "-"}, {"*", "/", "%"}, {":"}};
+    static const char *const OPERATORS[6][6] = {{"|"}, {"&"}, {"=", "!=", "<", "<=", ">", ">="}, {"+", "-"}, {"*",
+        "/", "%"}, {":"}};
     if (level == 6) {
         if (!*at) errx(2, "syntax error");
         if (strcmp(*at, "(") != 0) return *at++;
@@ -337,7 +340,8 @@ static char *expression(int level) {
         } else {
             struct span spans[10];
             int found = regex_search(regex_compile(right, 0), left, 1, spans) && spans[0].from == left;
-            if (strstr(right, "\\(")) left = found && spans[1].from ? strndup(spans[1].from, (size_t)(spans[1].to - spans[1].from)) : "";
+            if (strstr(right, "\\(")) left = found && spans[1].from ? strndup(spans[1].from,
+                (size_t)(spans[1].to - spans[1].from)) : "";
             else left = number_text(found ? spans[0].to - spans[0].from : 0);
         }
     }
