@@ -8,6 +8,7 @@
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { virtioBlkAttach } from "../dev/virtio_blk.ts";
+import { linuxBrand } from "../linux/linux_sysvec.ts";
 import { lwktExit } from "../lwkt/thread.ts";
 import { pmapInit } from "../pmap/pmap_bootstrap.ts";
 import { createInit, procInit } from "../proc/init.ts";
@@ -45,7 +46,7 @@ export function* initMain(cx: Cx): Exec<void> {
     const error = swapon(cx, disk);
     if (error !== 0) kprintf(cx, `swapon: the disk cannot be used (error ${error})\n`);
   }
-  procInit(cx, dragonflySysvec(sysent));
+  procInit(cx, dragonflySysvec(sysent), [linuxBrand]);
   yield* vfsInit(cx);
   yield* k.platform.cnStartInput(cx);
   if (body === undefined) yield* createInit(cx);

@@ -30,7 +30,12 @@ const MATCH_ANY = 0xffff_ffff;
 const TICKS_MAX = 2 ** 40;
 
 /** Ticks until a timeout: relative for WAIT, a time of its clock for WAIT_BITSET. An error number if it is none. */
-function* ticksOf(cx: Cx, at: bigint, absolute: boolean, realtime: boolean): Exec<number | { error: number }> {
+function* ticksOf(
+  cx: Cx,
+  at: bigint,
+  absolute: boolean,
+  realtime: boolean,
+): Exec<number | { error: number }> {
   if (at === 0n) return 0;
   const bytes = yield* copyin(cx, at, 16);
   if (bytes === undefined) return { error: ERRNO.EFAULT };
@@ -46,7 +51,14 @@ function* ticksOf(cx: Cx, at: bigint, absolute: boolean, realtime: boolean): Exe
 }
 
 /** Sleeps while the word is `value`. */
-function* wait(cx: Cx, va: bigint, value: number, timeout: bigint, absolute: boolean, realtime: boolean): Exec<number> {
+function* wait(
+  cx: Cx,
+  va: bigint,
+  value: number,
+  timeout: bigint,
+  absolute: boolean,
+  realtime: boolean,
+): Exec<number> {
   const ticks = yield* ticksOf(cx, timeout, absolute, realtime);
   if (typeof ticks !== "number") {
     if (ticks.error !== ERRNO.ETIMEDOUT) return ticks.error;

@@ -132,7 +132,11 @@ function* piecesOf(cx: Cx, map: VmMap, start: bigint, end: bigint, hold: boolean
   yield* vmMapLockRead(cx, map);
   const found: Piece[] = [];
   const at = vmMapLookupEntry(map, start);
-  for (let entry = at.found ? at.entry : at.entry.next; entry !== map.header && entry.start < end; entry = entry.next) {
+  for (
+    let entry = at.found ? at.entry : at.entry.next;
+    entry !== map.header && entry.start < end;
+    entry = entry.next
+  ) {
     const piece = pieceOf(entry, start, end);
     if (hold && piece.object !== undefined) vmObjectReferenceQuick(cx, piece.object);
     found.push(piece);
@@ -145,7 +149,8 @@ function* piecesOf(cx: Cx, map: VmMap, start: bigint, end: bigint, hold: boolean
 function* extendAt(cx: Cx, map: VmMap, piece: Piece, at: bigint, length: bigint): Exec<boolean> {
   const { object, prot, max, inheritance, anonymous, cow } = piece;
   if (anonymous) {
-    return (yield* vmMapFind(cx, map, { addr: at, length, fitit: false, prot, max, inheritance })).addr !== undefined;
+    return (yield* vmMapFind(cx, map, { addr: at, length, fitit: false, prot, max, inheritance })).addr !==
+      undefined;
   }
   if (object === undefined || object.handle === undefined) return false;
   vmObjectReferenceQuick(cx, object);
@@ -230,7 +235,12 @@ interface Move {
 }
 
 /** The moving part of mremap. The pieces' objects have references that are given away here. */
-function* move(cx: Cx, map: VmMap, pieces: readonly Piece[], { from, moved, length, to }: Move): Exec<SyscallResult> {
+function* move(
+  cx: Cx,
+  map: VmMap,
+  pieces: readonly Piece[],
+  { from, moved, length, to }: Move,
+): Exec<SyscallResult> {
   // Room for all of it first.
   const room = yield* kernMmap(cx, cx.proc!.pVmspace!, {
     addr: to ?? 0n,
@@ -323,7 +333,13 @@ function* msync(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   if (flags & ~(both | MS_INVALIDATE) || (flags & both) === both || uap.arg(0) & PAGE_MASK) return INVALID;
   // Length 0 is nothing here, and the whole mapping on DragonFly; and DragonFly does not take both of its flags.
   if (uap.arg(1) === 0n || flags & MS_ASYNC) return OK;
-  const done = yield* callNative(cx, 65, uap.arg(0), uap.arg(1), flags & MS_INVALIDATE ? vm.MS_INVALIDATE : 0);
+  const done = yield* callNative(
+    cx,
+    65,
+    uap.arg(0),
+    uap.arg(1),
+    flags & MS_INVALIDATE ? vm.MS_INVALIDATE : 0,
+  );
   return "error" in done && done.error === ERRNO.EINVAL ? NOMEM : done;
 }
 

@@ -9,11 +9,11 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { sysent } from "../kern/init_sysent.ts";
 import {
-  type Sysent,
   type Syscall,
   type SyscallArgs,
   type SyscallResult,
   SyscallWords,
+  type Sysent,
 } from "../kern/sysent.ts";
 import { AT_FDCWD } from "../kern/vfs_path.ts";
 
@@ -32,7 +32,11 @@ function firstOnly(result: SyscallResult): SyscallResult {
 }
 
 /** Calls DragonFly's `number` with these arguments. */
-export function* callNative(cx: Cx, number: number, ...words: readonly (bigint | number)[]): Exec<SyscallResult> {
+export function* callNative(
+  cx: Cx,
+  number: number,
+  ...words: readonly (bigint | number)[]
+): Exec<SyscallResult> {
   const args = words.map((word) => BigInt.asUintN(64, BigInt(word)));
   return firstOnly(yield* nativeCall(number)(cx, new SyscallWords(number, args)));
 }

@@ -74,7 +74,11 @@ export function encodeLinuxStack(lp: Lwp, rsp: bigint): Uint8Array<ArrayBuffer> 
   const { ssSp, ssSize, ssFlags } = lp.lwpSigstk;
   const bytes = new Uint8Array(LINUX_STACK_BYTES), view = new DataView(bytes.buffer);
   view.setBigUint64(0, ssSp, true);
-  view.setUint32(8, ssFlags & SS_DISABLE ? LINUX_SS_DISABLE : sigonstack(lp, rsp) ? LINUX_SS_ONSTACK : 0, true);
+  view.setUint32(
+    8,
+    ssFlags & SS_DISABLE ? LINUX_SS_DISABLE : sigonstack(lp, rsp) ? LINUX_SS_ONSTACK : 0,
+    true,
+  );
   view.setBigUint64(16, ssSize, true);
   return bytes;
 }

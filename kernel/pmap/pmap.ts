@@ -26,6 +26,7 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { RbTree } from "../libkern/rbtree.ts";
 import { Spinlock } from "../lwkt/spinlock.ts";
+import type { Thread } from "../lwkt/thread.ts";
 import { LwktToken } from "../lwkt/token.ts";
 import { type PmapFormat, REGULAR_FORMAT } from "./pmap_bits.ts";
 import type { PvEntry } from "./pv_entry.ts";
@@ -205,4 +206,6 @@ export class PmapState {
   smpInvltlbs = 0;
   /** Freed pv entries (`pvzone`), used again before new ones are made. */
   readonly pvzone: PvEntry[] = [];
+  /** With the historical bug pv-association-hold: the pv whose last hold a thread gave back and has not looked at yet. */
+  readonly pvDropped: Map<Thread, PvEntry> = new Map();
 }

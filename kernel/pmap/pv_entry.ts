@@ -88,7 +88,9 @@ function zfree(cx: Cx, pv: PvEntry): void {
  * Here "afterwards" is the thread's next operation on pv entries: no step fits into a plain function.
  */
 function lateCheck(cx: Cx): void {
-  const { pvDropped } = cx.k.pmap, { td } = cx;
+  const { pvDropped } = cx.k.pmap;
+  if (pvDropped.size === 0) return;
+  const { td } = cx;
   const pv = pvDropped.get(td);
   if (pv === undefined) return;
   pvDropped.delete(td);
@@ -215,6 +217,7 @@ function stillNamed(cx: Cx, pv: PvEntry, pmap: Pmap, pindex: number): boolean {
 export function* pvGet(cx: Cx, pmap: Pmap, pindex: number): Exec<PvEntry | undefined> {
   for (;;) {
     yield* spinLock(cx, pmap.pmSpin);
+    lateCheck(cx);
     const pv = lookup(pmap, pindex);
     if (pv === undefined) {
       spinUnlock(cx, pmap.pmSpin);

@@ -170,10 +170,10 @@ function* runCommands(cx: Cx, commands: readonly (readonly string[])[]): Exec<vo
     const child = yield* newProcess(cx, "sh", (at) => startCommand(at, argv), cx.proc!);
     procs.exitStatus = yield* waitForCommand(cx, child);
     procs.statuses.push(procs.exitStatus);
-    // What the command's last threads held is given back by then.
-    yield* tsleep(cx, procs, 0, "settle", 2);
     const { onCommandEnd } = cx.k.options;
     if (onCommandEnd !== undefined) {
+      // What the command's last threads held is given back by then.
+      yield* tsleep(cx, procs, 0, "settle", 2);
       yield* vmspaceCacheDrain(cx);
       onCommandEnd(cx.k, procs.exitStatus);
     }

@@ -126,6 +126,8 @@ export interface Sysentvec {
   readonly svTrap?: (vector: number) => readonly [sig: number, code: number] | undefined;
   /** True if errors come back as −errno in RAX and not by the carry flag. */
   readonly svNegativeErrno: boolean;
+  /** Number of exit, if it is not 1. */
+  readonly svExit?: number;
   /** Builds the frame of a handler on the current thread's user stack; false if the stack does not take it. */
   readonly svSendsig: (cx: Cx, delivery: SigDelivery) => Exec<boolean>;
 }

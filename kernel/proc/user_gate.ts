@@ -4,7 +4,7 @@
  * Room: `kernel/proc/`; imports exec and the maps. The program's address space holds one page of machine code:
  *
  *     0x40_0000   GATE n; RESUME     the program: its result is the exit status
- *     0x40_000e   mov edi, eax; mov eax, 1; syscall; ud2
+ *     0x40_000e   mov edi, eax; mov eax, SYS_exit; syscall; ud2
  *     0x40_0040   syscall; ret       what {@link userSyscall} calls
  *
  * A program sees the processor as hw/gates.ts gives it at privilege level 3: it touches only its own memory, and page faults, signals and
@@ -32,6 +32,8 @@ export const USER_GATE_SYSCALL: Gva = gva(USER_GATE_PAGE + 0x40n);
 const RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10;
 const CARRY = 1;
 const PAGE_SIZE = 4096n;
+/** DragonFly's number of exit. */
+const SYS_EXIT = 1;
 
 /**
  * An activator for them, with the personality that they have.
@@ -56,7 +58,7 @@ export function userGateActivator(sysent: Sysentvec, word = "gate"): ImageActiva
       max: VM_PROT_ALL,
     });
     if (mapped.rv !== KERN_SUCCESS) return ERRNO.ENOMEM;
-    error = yield* copyout(cx, USER_GATE_PAGE, code(number));
+    error = yield* copyout(cx, USER_GATE_PAGE, code(number, sysent.svExit ?? SYS_EXIT));
     if (error !== 0) return error;
     const end = gva(USER_GATE_PAGE + PAGE_SIZE);
     yield* vmMapProtect(cx, map, gva(USER_GATE_PAGE), end, VM_PROT_READ | VM_PROT_EXECUTE, false);
@@ -80,12 +82,12 @@ function gateNumber(cx: Cx, name: string, body: (u: GateCpu) => Exec<number>): n
   return number;
 }
 
-function code(number: number): Uint8Array {
+function code(number: number, exit: number): Uint8Array {
   const bytes = new Uint8Array(0x43), view = new DataView(bytes.buffer);
   bytes.set([0x0f, 0xff, 0x05, 0, 0, 0, 0, 0x0f, 0xff, 0x05]);
   view.setUint32(3, number, true);
   view.setInt32(10, RESUME_NUMBER, true);
-  bytes.set([0x89, 0xc7, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x0b], 14);
+  bytes.set([0x89, 0xc7, 0xb8, exit, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x0b], 14);
   bytes.set([0x0f, 0x05, 0xc3], 0x40);
   return bytes;
 }

@@ -6,9 +6,6 @@
  *
  *     reserved < severe < min < target < paging target        (pages; computed by vmPageoutFreePageCalc)
  *
- * Deviation: the tests say `>=` where DragonFly compares the reserve by `>`. An ordinary allocation fails at exactly the reserve; there its
- * caller shall sleep rather than find that all is well and try again without end.
- *
  * @module
  */
 import type { Cx } from "../context.ts";
@@ -42,7 +39,7 @@ export function vmPageoutFreePageCalc(k: Kernel): void {
 /** Memory is so short that a fault should wait before it takes anything (`vm_page_count_severe`). */
 export function vmPageCountSevere(k: Kernel): boolean {
   const v = k.vmmeter;
-  return v.vFreeSevere > v.vFreeCount + v.vCacheCount || v.vFreeReserved >= v.vFreeCount;
+  return v.vFreeSevere > v.vFreeCount + v.vCacheCount || v.vFreeReserved > v.vFreeCount;
 }
 
 /**
@@ -52,13 +49,13 @@ export function vmPageCountSevere(k: Kernel): boolean {
  */
 export function vmPageCountMin(k: Kernel, donotcount = 0): boolean {
   const v = k.vmmeter;
-  return v.vFreeMin + donotcount > v.vFreeCount + v.vCacheCount || v.vFreeReserved >= v.vFreeCount;
+  return v.vFreeMin + donotcount > v.vFreeCount + v.vCacheCount || v.vFreeReserved > v.vFreeCount;
 }
 
 /** Below what the daemon tries to keep free; between this and the paging target lies the hysteresis (`vm_page_count_target`). */
 export function vmPageCountTarget(k: Kernel): boolean {
   const v = k.vmmeter;
-  return v.vFreeTarget > v.vFreeCount + v.vCacheCount || v.vFreeReserved >= v.vFreeCount;
+  return v.vFreeTarget > v.vFreeCount + v.vCacheCount || v.vFreeReserved > v.vFreeCount;
 }
 
 /** Pages that are missing to the daemon's target; negative when there are more (`vm_paging_target`). */

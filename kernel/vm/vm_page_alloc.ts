@@ -236,8 +236,11 @@ export function* vmWait(cx: Cx, timo = 0): Exec<void> {
     return;
   }
   if (vmPageCountTarget(k)) yield* waitForFree(cx, "vmwait", ticks);
-  // Memory is free again already; others go first all the same.
-  else yield* lwktYield(cx);
+  // Memory is free again already. Others go first all the same, and interrupts.
+  else {
+    yield* lwktYield(cx);
+    yield;
+  }
 }
 
 /** The same where no deadlock is at stake: only if memory is below the minimum (`vm_wait_nominal`). */
@@ -249,17 +252,15 @@ export function* vmWaitNominal(cx: Cx): Exec<void> {
  * Waits in a fault until memory is no longer severely short (`vm_wait_pfault`). A process that is killed to make memory free does not
  * wait: it must go away.
  *
- * Deviation: it sleeps a tick also when memory is only short. A fault that needs two pages where there is one above the reserve fails, gives
- * its page back and finds that there is one; it would do so for ever, since nothing takes the processor from a thread in the kernel, not
- * even the disk's interrupt thread that the daemon waits for.
+ * Deviation: it sleeps a tick also when memory is not severely short. The allocation has failed, at exactly the reserve, or because the fault
+ * holds the one page above it and needs another; trying again at once would fail again, and nothing takes the processor from a thread in
+ * the kernel, not even the disk's interrupt thread that the daemon waits for.
  */
 export function* vmWaitPfault(cx: Cx): Exec<void> {
-  const { k } = cx;
-  if (!vmPageCountTarget(k)) return yield* lwktYield(cx);
   do {
     if (vmIsBeingKilled(cx)) return;
-    yield* waitForFree(cx, "pfault", vmPageCountSevere(k) ? HZ : 1);
-  } while (vmPageCountSevere(k));
+    yield* waitForFree(cx, "pfault", vmPageCountSevere(cx.k) ? HZ : 1);
+  } while (vmPageCountSevere(cx.k));
 }
 
 /** Asks the daemon for pages and sleeps until it has made some. */

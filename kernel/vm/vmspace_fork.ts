@@ -53,6 +53,7 @@ import {
   VM_INHERIT_COPY,
   VM_INHERIT_NONE,
   VM_MAPTYPE_SUBMAP,
+  VM_PROT_NOSYNC,
   VM_PROT_WRITE,
 } from "./vm_param.ts";
 import { type Vmspace, vmspaceAlloc, vmspaceRel } from "./vmspace.ts";

@@ -44,7 +44,8 @@ const page = granted ? await Deno.readTextFile(new URL("README.md", ROOT)) : "";
 
 for (const { command, lines } of sessions(page)) {
   Deno.test(`README: ${command}`, async () => {
-    const [deno, ...args] = command.split(" ");
+    const words = [...command.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
+    const [deno, ...args] = words;
     assertEquals(deno, "deno");
     const { stdout } = await new Deno.Command(Deno.execPath(), {
       args,
@@ -65,7 +66,7 @@ Deno.test({
     const { machineSpecs } = await import("../../lab/cli/machine_options.ts");
     const known = new Set([
       ...Object.keys(machineSpecs),
-      ...["exec", "env", "quiet", "append", "module", "initrd"],
+      ...["exec", "env", "quiet", "root", "bug", "no-fault-reports", "append", "module", "initrd"],
       ...["count"], // of silicon
     ]);
     const named = [...page.matchAll(/--([a-z][a-z-]*)/g)].map(([, name]) => name!);

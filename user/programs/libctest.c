@@ -243,11 +243,12 @@ static void count_destroyed(void *value) { __atomic_add_fetch(&destroyed, *(int 
 
 static void *thread_body(void *argument) {
     long number = (long)argument;
-    int own = 1, right = local == 5 && local_zero == 0 && errno == 0;
+    static int ones[THREADS] = {1, 1, 1, 1};
+    int right = local == 5 && local_zero == 0 && errno == 0;
     local = (int)number;
     errno = (int)number + 100;
     pthread_once(&once, count_once);
-    pthread_setspecific(key, &own);
+    pthread_setspecific(key, &ones[number]);
     for (int i = 0; i < STEPS; i++) {
         pthread_mutex_lock(&mutex);
         int seen = shared_count;
@@ -269,7 +270,7 @@ static void *thread_body(void *argument) {
     char *block = malloc(100 + (size_t)number);
     memset(block, (int)number, 100);
     free(block);
-    right &= local == (int)number && errno == (int)number + 100 && pthread_getspecific(key) == &own;
+    right &= local == (int)number && errno == (int)number + 100 && pthread_getspecific(key) == &ones[number];
     if (number == 1) pthread_exit((void *)(right ? number * 3 : -1));
     return (void *)(right ? number * 3 : -1);
 }

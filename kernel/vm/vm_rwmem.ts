@@ -1,0 +1,63 @@
+/**
+ * Reading and writing another process's memory from the kernel (`procfs_rwmem`): a debugger's way.
+ *
+ * Room: `kernel/vm/`; imports vm_fault_page, vmspace and the direct map.
+ *
+ * The other address space need not be loaded anywhere, so its pmap is not touched: the page is asked for and used through the direct map.
+ *
+ * @module
+ */
+import { gva } from "../../hw/address.ts";
+import type { Exec } from "../../hw/gates.ts";
+import type { Cx } from "../context.ts";
+import { ERRNO } from "../kern/errno.ts";
+import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { VM_FAULT_DIRTY } from "./vm_fault_object.ts";
+import { vmFaultPage } from "./vm_fault_page.ts";
+import { vmPageUnhold, vmPageWakeup } from "./vm_page.ts";
+import { PAGE_SIZE, VM_PROT_READ, VM_PROT_WRITE } from "./vm_param.ts";
+import { type Vmspace, vmspaceDrop, vmspaceHold } from "./vmspace.ts";
+
+const OFFSET = BigInt(PAGE_SIZE - 1);
+
+/**
+ * Reads bytes of one page of an address space that the caller has no reference to; undefined when they are not there.
+ *
+ * Preconditions: the structure exists when this is called (its process was found in this very step); the bytes lie in one page.
+ */
+export function* vmspaceReadmem(
+  cx: Cx,
+  vm: Vmspace,
+  va: bigint,
+  bytes: number,
+): Exec<Uint8Array<ArrayBuffer> | undefined> {
+  yield* vmspaceHold(cx, vm);
+  const m = yield* vmFaultPage(cx, vm.vmMap, va, VM_PROT_READ, 0);
+  let result: Uint8Array<ArrayBuffer> | undefined;
+  if (typeof m !== "number") {
+    result = yield* cx.cpu.loadBytes(gva(physToDmap(m.physAddr) + (va & OFFSET)), bytes);
+    vmPageUnhold(cx, m);
+  }
+  yield* vmspaceDrop(cx, vm);
+  return result;
+}
+
+/**
+ * Writes bytes of one page of an address space; 0 or EFAULT. Preconditions as for {@link vmspaceReadmem}.
+ *
+ * The page is busy meanwhile (January 2017, `dc039ae0ab`): a page that is only held can be copied on write, and the bytes would go to
+ * the one that is nobody's any more.
+ */
+export function* vmspaceWritemem(cx: Cx, vm: Vmspace, va: bigint, bytes: Uint8Array): Exec<number> {
+  yield* vmspaceHold(cx, vm);
+  const busy = !cx.k.bug("fault-page-not-busy");
+  const m = yield* vmFaultPage(cx, vm.vmMap, va, VM_PROT_READ | VM_PROT_WRITE, VM_FAULT_DIRTY, { busy });
+  if (typeof m !== "number") {
+    yield* cx.racePoint();
+    yield* cx.cpu.storeBytes(gva(physToDmap(m.physAddr) + (va & OFFSET)), bytes);
+    if (busy) vmPageWakeup(cx, m);
+    else vmPageUnhold(cx, m);
+  }
+  yield* vmspaceDrop(cx, vm);
+  return typeof m === "number" ? ERRNO.EFAULT : 0;
+}
