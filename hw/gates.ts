@@ -29,7 +29,7 @@
 import { type Cpu, FAULT, type Procedures, VECTOR } from "./cpu.ts";
 import type { Gva, Hpa } from "./address.ts";
 import { GateIds } from "./gate_ids.ts";
-import { EXIT_END, EXIT_FAULT, EXIT_RETRY, R, RFLAGS, S } from "./state.ts";
+import { EXIT_END, EXIT_FAULT, EXIT_RETRY, GATE_PAGE, R, RFLAGS, S } from "./state.ts";
 
 /** Most continuations that may exist at once in a machine. */
 export const CONTINUATIONS_MAX = 0x1_0000;
@@ -394,9 +394,8 @@ export class GateCpu {
       const to = (va + BigInt(done)) as Gva;
       const piece = bytes.subarray(done, done + pageRest(to));
       yield* this.#run(() => {
-        const { base, memory } = this.cpu;
-        memory.u8.set(piece, base + S.GATEPAGE);
-        this.#push(to, base + S.GATEPAGE, piece.length);
+        this.cpu.memory.u8.set(piece, GATE_PAGE);
+        this.#push(to, GATE_PAGE, piece.length);
       });
       done += piece.length;
     }
@@ -558,10 +557,9 @@ export class GateCpu {
 
   /** Host address of a copy, in GATEPAGE, of bytes of one page. */
   #pull(from: Gva, bytes: number): number {
-    const { base, access } = this.cpu;
     split(from);
-    access.readBytes(scratch32[0]!, scratch32[1]!, base + S.GATEPAGE, bytes);
-    return base + S.GATEPAGE;
+    this.cpu.access.readBytes(scratch32[0]!, scratch32[1]!, GATE_PAGE, bytes);
+    return GATE_PAGE;
   }
 
   #push(to: Gva, host: number, bytes: number): void {

@@ -14,6 +14,8 @@
 export const CPU_MAX = 16;
 /** First processor's block. The pages below stay zero, so that a null record or host address reads as zero. */
 export const CPU_BLOCK_BASE = 0x0010_0000;
+/** 4096 bytes: what a gate's body moves, on its way within one step (hw/gates.ts). The last of the low pages; it does not stay zero. */
+export const GATE_PAGE = 0x000f_f000;
 /** Bytes in one processor's block: state, step records, fast TLBs. */
 export const CPU_BLOCK_SIZE = 0x0004_0000;
 /** Byte selections of the vector permutations (see isa/vector.ts), 64 KiB at most. */
@@ -235,8 +237,6 @@ export const S = {
   TLB: 0x2000,
   /** A fetch table that never hits: in force while CS is not flat. Follows the contexts. */
   NOFETCH: 0x3_0000,
-  /** 4096 bytes: what a gate's body moves, on its way (hw/gates.ts). */
-  GATEPAGE: 0x3_f000,
 } as const;
 
 /** Content of {@link S.BIAS}. */

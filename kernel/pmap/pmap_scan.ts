@@ -3,7 +3,7 @@
  *
  * Room: `kernel/pmap/`. Reference: section 5.5.
  *
- * The walk goes down: PD pages by the tree, PT pages in them, entries in those. Locks are taken against their order, so only tried
+ * The walk goes from PT page to PT page by the tree, and over the entries in each. Locks are taken against their order, so only tried
  * ({@link pvGetTry}); what fails is waited for with nothing held, and the step is done again. The callback gets an entry with its pv (or none,
  * for an unmanaged page) and its PT page's pv, all locked, so that the entry cannot be taken away, only A and M change.
  *
@@ -18,7 +18,7 @@ import { kassert } from "../kern/panic.ts";
 import { spinLockShared, spinUnlockShared } from "../lwkt/spinlock.ts";
 import { lwktUserYield } from "../lwkt/thread.ts";
 import { lwktGettoken, lwktReltoken } from "../lwkt/token.ts";
-import { NPTEPG, pindexToVa, type Pmap, pmapPdPindex, pmapPtePindex, pmapPtPindex } from "./pmap.ts";
+import { NPTEPG, pindexToVa, type Pmap, pmapPtePindex, pmapPtPindex } from "./pmap.ts";
 import { PG_MANAGED_IDX } from "./pmap_bits.ts";
 import { entryIn, indexAt, isUserVa, vtopte } from "./pmap_pte.ts";
 import { type PvEntry, pvFind, pvGet, pvGetTry, pvPut, pvWait } from "./pv_entry.ts";
@@ -39,8 +39,8 @@ export interface PmapScanEntry {
 export type PmapScanFunc = (cx: Cx, entry: PmapScanEntry) => Exec<boolean>;
 
 const PAGE = 0x1000n;
-/** Bytes that one PT page maps, and one PD page. */
-const NBPDR = 0x20_0000n, NBPDP = 0x4000_0000n;
+/** Bytes that one PT page maps. */
+const NBPDR = 0x20_0000n;
 
 /** Calls `func` for every entry in `[sva, eva)` that is there. May sleep. */
 export function* pmapScan(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, func: PmapScanFunc): Exec<void> {
@@ -124,25 +124,21 @@ function* call(cx: Cx, pmap: Pmap, entry: PmapScanEntry, func: PmapScanFunc): Ex
   return false;
 }
 
-/** A range of user pages: through the tree, PD page after PD page. */
+/** A range of user pages: through the tree, from PT page to PT page. Stretches without one cost nothing. */
 function* scanUser(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, func: PmapScanFunc): Exec<void> {
-  const last = pmapPdPindex(eva - 1n);
+  const last = pmapPtPindex(eva - 1n);
   for (let at: bigint = sva; at < eva;) {
-    // The next PD page; its structure is not kept, only its address.
+    // The next PT page; its structure is not kept, only its address.
     yield* spinLockShared(cx, pmap.pmSpin);
-    const pd = pmap.pmPvroot.lookupGE(pmapPdPindex(at));
-    const pindex = pd?.pvPindex;
+    const pindex = pmap.pmPvroot.lookupGE(pmapPtPindex(at))?.pvPindex;
     spinUnlockShared(cx, pmap.pmSpin);
     if (pindex === undefined || pindex > last) return;
     const start: bigint = pindexToVa(pindex);
     if (start > at) at = start;
-    const end = start + NBPDP < eva ? start + NBPDP : eva;
-    while (at < end) {
-      const next = (at & ~(NBPDR - 1n)) + NBPDR;
-      yield* scanTable(cx, pmap, gva(at), gva(next < end ? next : end), func);
-      at = next;
-      yield* lwktUserYield(cx);
-    }
+    const next = (at & ~(NBPDR - 1n)) + NBPDR;
+    yield* scanTable(cx, pmap, gva(at), gva(next < eva ? next : eva), func);
+    at = next;
+    yield* lwktUserYield(cx);
   }
 }
 

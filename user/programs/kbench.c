@@ -162,31 +162,30 @@ static void swap_in(long page_count) {
 }
 
 enum { THREADS_MOST = 16 };
-static volatile char *shared_page;
 static volatile int ready, finish;
 
 static void *look(void *argument) {
     (void)argument;
     __atomic_add_fetch(&ready, 1, __ATOMIC_SEQ_CST);
-    while (!finish) (void)*shared_page;
+    while (!finish) continue;
     return NULL;
 }
 
-/* On each other CPU a thread reads a page whose right to be written is taken away and given back; then it is written. */
+/* A page loses and gets back its right to be written, and is written, while a thread runs in the address space on each other CPU. */
 static void protect(long count) {
     pthread_t threads[THREADS_MOST];
     long others = kernel_number("hw.ncpu", 1) - 1;
     if (others > THREADS_MOST) others = THREADS_MOST;
-    shared_page = get_pages(1);
-    *shared_page = 1;
+    volatile char *page = get_pages(1);
+    *page = 1;
     for (long i = 0; i < others; i++)
         if (pthread_create(&threads[i], NULL, look, NULL) != 0) errx(1, "there is no thread");
     while (ready < others) sched_yield();
     count = start(count);
     for (long i = 0; i < count; i++) {
-        if (mprotect((void *)shared_page, PAGE, PROT_READ) < 0) cannot("mprotect");
-        if (mprotect((void *)shared_page, PAGE, PROT_READ | PROT_WRITE) < 0) cannot("mprotect");
-        *shared_page = 2;
+        if (mprotect((void *)page, PAGE, PROT_READ) < 0) cannot("mprotect");
+        if (mprotect((void *)page, PAGE, PROT_READ | PROT_WRITE) < 0) cannot("mprotect");
+        *page = 2;
     }
     stop("mprotect", count);
     finish = 1;
