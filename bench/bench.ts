@@ -5,43 +5,16 @@
  *
  * @module
  */
-import {
-  choice,
-  describeOptions,
-  didYouMean,
-  flag,
-  integer,
-  type OptionSpec,
-  parseArguments,
-  text,
-  UsageError,
-} from "../lab/cli/args.ts";
+import { choice, describeOptions, flag, integer, parseArguments, text, UsageError } from "../lab/cli/args.ts";
 import { type EngineKind, ENGINES } from "../hw/machine.ts";
 import { type ClockName, CLOCKS, hasClock } from "./clock.ts";
+import { benchKernel } from "./kernel.ts";
 import { type Figure, measure, measureMicro, type MeasureOptions, type Row } from "./measure.ts";
 import { type Micro, MICROS } from "./micro.ts";
+import { listOf, number } from "./options.ts";
 import { openPeer, type PeerName, PEERS } from "./peers.ts";
 import { type Program, PROGRAMS, unitOf } from "./programs.ts";
 import { EngineRunner, type Runner } from "./runner.ts";
-
-/** A list of some of these words. */
-function listOf<const T extends string>(words: readonly T[], none: boolean, help: string): OptionSpec<T[]> {
-  return {
-    value: "NAME,…",
-    help,
-    parse: (given) => {
-      if (none && given === "none") return [];
-      return given.split(",").map((word) => {
-        const found = words.find((known) => known === word);
-        if (found === undefined) {
-          const all = `there are ${words.join(", ")}`;
-          throw new UsageError(`"${word}" is none of them${didYouMean(word, words, "") || `: ${all}`}`);
-        }
-        return found;
-      });
-    },
-  };
-}
 
 const NAMES: readonly string[] = [...PROGRAMS.map((p) => p.name), ...MICROS.map((m) => m.name)];
 const OPTIONS = {
@@ -74,12 +47,6 @@ interface Report {
   readonly disagreements: readonly string[];
 }
 
-/** Three significant digits, without an exponent. */
-function number(value: number): string {
-  if (value >= 100) return value.toFixed(0);
-  return value >= 10 ? value.toFixed(1) : value >= 0.995 ? value.toFixed(2) : value.toPrecision(2);
-}
-
 /** Prints a line of cells; the first is left-aligned, the others right. */
 function line(cells: readonly string[], widths: readonly number[]): void {
   console.log(
@@ -105,7 +72,11 @@ async function openRunners(
 async function bench(args: readonly string[]): Promise<boolean> {
   const { options, positional, rest } = parseArguments(OPTIONS, args);
   if (options.help) {
-    console.log(`deno task bench [options]\n\n${describeOptions(OPTIONS)}\n\nRows: ${NAMES.join(" ")}`);
+    console.log(
+      `deno task bench [options], or: deno task bench kernel [options]\n\n${
+        describeOptions(OPTIONS)
+      }\n\nRows: ${NAMES.join(" ")}`,
+    );
     return true;
   }
   const stray = positional[0] ?? rest[0];
@@ -213,6 +184,11 @@ function pick(row: Row, of: (figure: Figure) => number): Record<string, number> 
 
 if (import.meta.main) {
   try {
+    const [first, ...others] = Deno.args;
+    if (first === "kernel") {
+      await benchKernel(others);
+      Deno.exit(0);
+    }
     Deno.exit(await bench(Deno.args) ? 0 : 1);
   } catch (error) {
     console.error(error instanceof Error ? error.message : String(error));

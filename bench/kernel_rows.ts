@@ -11,7 +11,6 @@
  */
 import { MemoryDisk } from "../hw/dev/virtio_blk.ts";
 import { Machine } from "../hw/machine.ts";
-import type { TlbChoice } from "../hw/tlb.ts";
 import { bootKernel } from "../kernel/boot.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { userArchive } from "../lab/cli/root_archive.ts";
@@ -26,20 +25,27 @@ export interface KernelRow {
   readonly about: string;
   /** Operations of a run; 0 leaves the choice to kbench. */
   readonly count: number;
+  /** The same on more than one processor, where that is much slower. */
+  readonly countSmp?: number;
   /** Needs a disk to swap to. */
   readonly swaps?: boolean;
 }
 
 /** The rows. */
 export const KERNEL_ROWS: readonly KernelRow[] = [
-  { name: "syscall", about: "getppid", count: 10_000 },
+  { name: "syscall", about: "getppid", count: 20_000 },
   { name: "zfod", about: "first write to a page of new memory", count: 4000 },
   { name: "cow", about: "first write to a page shared since fork", count: 1000 },
   { name: "mmap", about: "mmap of 4 pages, a write, munmap", count: 1000 },
   { name: "fork", about: "fork, exit of the child, wait4", count: 100 },
   { name: "forkexec", about: "fork, execve, exit, wait4", count: 50 },
   { name: "pingpong", about: "a byte to another process and one back, by pipes", count: 1000 },
-  { name: "mprotect", about: "a right taken away and given back while all other CPUs read, a write", count: 100 },
+  {
+    name: "mprotect",
+    about: "the right to write a page taken away and given back, a write",
+    count: 200,
+    countSmp: 20,
+  },
   { name: "swapin", about: "a read of a page that is on the disk", count: 0, swaps: true },
 ];
 
@@ -63,15 +69,11 @@ export type Counts = Readonly<Record<CountName, number>>;
 /** How {@link measureKernel} runs. */
 export interface KernelBenchOptions {
   readonly cpus: number;
-  /** `geometry` for the walks that real TLBs would leave; `fast` for the host's speed. */
-  readonly tlb: TlbChoice;
   /** Times that each row runs, in turns with the others. */
   readonly runs: number;
   readonly clock: ClockName;
-  /** Bytes of RAM. */
-  readonly memory: number;
-  /** Bytes of swap; 0: no disk. */
-  readonly swap: number;
+  /** Little RAM, and a disk. */
+  readonly swaps: boolean;
 }
 
 /** What was measured of a row. */
@@ -80,7 +82,7 @@ export interface KernelFigure {
   readonly operations: number;
   /** Per operation, of the last run: earlier ones fill caches and pools. */
   readonly counts: Counts;
-  /** Operations a second of the host, median. */
+  /** Operations a second of the host, median; 0 where the run was too short to tell. */
   readonly perSecond: number;
 }
 
@@ -122,11 +124,13 @@ export async function measureKernel(
   rows: readonly KernelRow[],
   options: KernelBenchOptions,
 ): Promise<KernelFigure[]> {
-  const { cpus, tlb, runs, clock, memory, swap } = options;
+  const { cpus, runs, clock, swaps } = options;
+  const countOf = (row: KernelRow) => cpus > 1 ? row.countSmp ?? row.count : row.count;
   const commands: (readonly string[])[] = [["/bin/kbench", "nothing"]];
   for (let run = 0; run < runs; run++) {
-    for (const { name, count } of rows) {
-      const test = [name, ...(count > 0 ? [String(count)] : [])];
+    for (const row of rows) {
+      const count = countOf(row);
+      const test = [row.name, ...(count > 0 ? [String(count)] : [])];
       commands.push(["/bin/kbench", "-p", ...test], ["/bin/kbench", ...test]);
     }
   }
@@ -134,11 +138,10 @@ export async function measureKernel(
   const samples: Sample[] = [];
   let last: { counts: Counts; at: number } | undefined;
   const machine = new Machine({
-    memory,
+    memory: (swaps ? 16 : 64) << 20,
     cpus,
-    tlb,
     gates: true,
-    ...(swap > 0 ? { disk: new MemoryDisk(new Uint8Array(swap)) } : {}),
+    ...(swaps ? { disk: new MemoryDisk(new Uint8Array(32 << 20)) } : {}),
     serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
   });
   bootKernel(machine, {
@@ -165,13 +168,14 @@ export async function measureKernel(
       const at = 2 * (run * rows.length + i);
       return { prepared: samples[at]!, whole: samples[at + 1]! };
     });
-    const operations = row.count > 0 ? row.count : printedOperations(text, row.name);
+    const operations = countOf(row) || printedOperations(text, row.name);
     const { prepared, whole } = pairs.at(-1)!;
+    const spent = median(pairs.map((pair) => pair.whole.seconds - pair.prepared.seconds));
     return {
       row,
       operations,
       counts: perOperation(whole.counts, prepared.counts, operations),
-      perSecond: operations / median(pairs.map((pair) => pair.whole.seconds - pair.prepared.seconds)),
+      perSecond: spent > 0 ? operations / spent : 0,
     };
   });
 }

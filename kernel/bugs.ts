@@ -11,9 +11,9 @@
 export interface HistoricalBug {
   /** What `--bug` takes. */
   readonly name: string;
-  /** Abbreviated id of the commit that fixed it in DragonFly's tree; empty if it never was in a release. */
+  /** Abbreviated id of the commit that fixed it in DragonFly's tree; empty if it is not known, or there is none. */
   readonly commit: string;
-  /** When it was fixed: month and year. */
+  /** When it was fixed: month and year; "never" for what DragonFly never had. */
   readonly date: string;
   /** What is wrong while it is on. */
   readonly sentence: string;
@@ -21,7 +21,7 @@ export interface HistoricalBug {
   readonly witness: string;
 }
 
-/** All of them, in the order of section 20 of the reference. */
+/** All of them. */
 export const HISTORICAL_BUGS: readonly HistoricalBug[] = [
   {
     name: "pv-revalidate",
@@ -64,5 +64,99 @@ export const HISTORICAL_BUGS: readonly HistoricalBug[] = [
       "vm_fault_page copies a page on write for the kernel and leaves the old, read-only mapping: the program does not see what was written.",
     witness:
       "model: a read shows the old bytes; invariant of vmCheck: a mapping of a page that the object chain does not show",
+  },
+  {
+    name: "pv-association-hold",
+    commit: "8e2efb11e5",
+    date: "October 2013",
+    sentence:
+      "A pv entry's place in its pmap's tree is no hold: whoever gives the last hold back may free an entry that another has freed already.",
+    witness: "panic: pvzone gives out a pv entry that is in use, or one that a tree or a page still has",
+  },
+  {
+    name: "inval-mask-order",
+    commit: "cc694a4adf",
+    date: "June 2014",
+    sentence:
+      "The set of processors to interrupt is read before pm_active is locked: who loads the address space in between keeps its translations.",
+    witness: "sanitizer: use of a translation that the tables no longer grant",
+  },
+  {
+    name: "ipi-lost",
+    commit: "",
+    date: "September 2016",
+    sentence:
+      "A processor says that it will look at its queue again after it has looked: a message that came in between raises no interrupt.",
+    witness: "hang: the sender of an invalidation waits for ever",
+  },
+  {
+    name: "attributes-before-inval",
+    commit: "4dd1b99459",
+    date: "September 2016",
+    sentence:
+      "The modified bit of a mapping is taken over before the processors have been stopped: a store in between is forgotten.",
+    witness: "data: what was stored is gone after page-out",
+  },
+  {
+    name: "unmanaged-unlocked",
+    commit: "76f1911e60",
+    date: "January 2017",
+    sentence:
+      "Nothing is locked while an unmanaged page is entered: two processors enter the same address at the same time.",
+    witness: "invariant: a table page's wire count and the residents of the pmap are not what is there",
+  },
+  {
+    name: "clear-m-no-inval",
+    commit: "c50e690bc7",
+    date: "January 2017",
+    sentence: "A page is made read only and its modified bits are cleared, and no TLB is told.",
+    witness: "sanitizer: store through a translation that the tables no longer grant",
+  },
+  {
+    name: "pg-writeable-early",
+    commit: "c50e690bc7",
+    date: "January 2017",
+    sentence: "PG_WRITEABLE is set before the page's old mapping is removed, which clears it again.",
+    witness: "invariant: a writable mapping of a page that is not PG_WRITEABLE; sanitizer",
+  },
+  {
+    name: "remove-pages-unmanaged",
+    commit: "c50e690bc7",
+    date: "January 2017",
+    sentence:
+      "The quick removal of a whole address space leaves unmanaged pages in it for the next user of the tables.",
+    witness: "panic: table pages or residents stay in a pmap that is released",
+  },
+  {
+    name: "fault-page-not-busy",
+    commit: "dc039ae0ab",
+    date: "January 2017",
+    sentence:
+      "Who writes to a page got by vm_fault_page only holds it: it may be copied on write meanwhile, and the bytes are lost.",
+    witness: "data: what was written from outside is not in the address space",
+  },
+  {
+    name: "fault-page-no-growstack",
+    commit: "b443039b5d",
+    date: "January 2017",
+    sentence: "The kernel's own access below a stack does not grow it, as the program's would.",
+    witness: "model: EFAULT for an address that the program can use",
+  },
+  {
+    name: "inval-no-ipi",
+    commit: "",
+    date: "never",
+    sentence:
+      "Not DragonFly's, the simplest mistake: after a change of the tables only this processor forgets the translation.",
+    witness: "sanitizer: use of a translation that the tables no longer grant",
+  },
+  {
+    name: "fork-no-flush",
+    commit: "",
+    date: "never",
+    sentence:
+      "Not DragonFly's, the simplest mistake: fork makes the parent's pages read only and tells no other processor.",
+    witness:
+      "sanitizer: store through a translation that the tables no longer grant; data: a child's word changes",
   },
 ];

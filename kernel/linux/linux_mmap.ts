@@ -14,6 +14,7 @@ import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
 import { type VmMap, vmMapLockRead, vmMapLookupEntry, vmMapUnlockRead } from "../vm/vm_map.ts";
 import type { VmMapEntry } from "../vm/vm_map_entry.ts";
 import { vmMapFind } from "../vm/vm_map_insert.ts";
+import { vmMapCheckProtection } from "../vm/vm_map_protect.ts";
 import { vmMapRemove } from "../vm/vm_map_remove.ts";
 import { kernMmap } from "../vm/vm_mmap.ts";
 import { type VmObject, vmObjectIsAnonymous, vmObjectReferenceQuick } from "../vm/vm_object.ts";
@@ -70,10 +71,19 @@ function* munmap(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   return OK;
 }
 
-/** mprotect(addr, len, prot): what is not mapped is ENOMEM. */
+/** Whether every page of a range is mapped; 0 or the error of Linux's calls that want it so. */
+function* mustBeMapped(cx: Cx, start: bigint, len: bigint): Exec<number> {
+  if (start & PAGE_MASK) return ERRNO.EINVAL;
+  const range = pages(start, len), map = cx.proc!.pVmspace!.vmMap;
+  if (range === undefined) return ERRNO.ENOMEM;
+  const mapped = yield* vmMapCheckProtection(cx, map, range.start, range.end, vm.VM_PROT_NONE);
+  return mapped ? 0 : ERRNO.ENOMEM;
+}
+
+/** mprotect(addr, len, prot): if a part is not mapped nothing is changed (Linux changes what stands before it). */
 function* mprotect(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
-  if (uap.arg(0) & PAGE_MASK) return INVALID;
-  if (pages(uap.arg(0), uap.arg(1)) === undefined) return NOMEM;
+  const error = yield* mustBeMapped(cx, uap.arg(0), uap.arg(1));
+  if (error !== 0) return { error };
   const done = yield* callNative(cx, 74, uap.arg(0), uap.arg(1), uap.int(2) & 7);
   return "error" in done && done.error === ERRNO.EINVAL ? NOMEM : done;
 }
@@ -343,11 +353,10 @@ function* msync(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   return "error" in done && done.error === ERRNO.EINVAL ? NOMEM : done;
 }
 
-/** mincore(addr, len, vec): one bit a page. */
+/** mincore(addr, len, vec): DragonFly's byte for each page says more, Linux's only whether it is there. */
 function* mincore(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
-  if (uap.arg(0) & PAGE_MASK) return INVALID;
-  const done = yield* callNative(cx, 78, uap.arg(0), uap.arg(1), uap.arg(2));
-  return "error" in done && done.error === ERRNO.EINVAL ? NOMEM : done;
+  const error = yield* mustBeMapped(cx, uap.arg(0), uap.arg(1));
+  return error !== 0 ? { error } : yield* callNative(cx, 78, uap.arg(0), uap.arg(1), uap.arg(2));
 }
 
 /** System calls of this file. */

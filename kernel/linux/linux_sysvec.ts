@@ -14,7 +14,7 @@ import type { SyscallTable } from "../kern/sysent.ts";
 import type { AuxEntry, ImageParams } from "../proc/imgact.ts";
 import type { ElfBrand } from "../proc/imgact_elf.ts";
 import { type Elf64Image, ELFOSABI_LINUX } from "../proc/elf64.ts";
-import { P_SUGID, type Sysentvec } from "../proc/proc.ts";
+import type { Sysentvec } from "../proc/proc.ts";
 import { tableOf } from "../proc/sysvec.ts";
 import { readRandom } from "../vfs/devfs/mem.ts";
 import { linuxErrno } from "./linux_errno.ts";
@@ -61,6 +61,7 @@ export const linuxSysvec: Sysentvec = {
 const AT_UID = 11, AT_EUID = 12, AT_GID = 13, AT_EGID = 14, AT_PLATFORM = 15, AT_HWCAP = 16, AT_CLKTCK = 17;
 const AT_SECURE = 23, AT_RANDOM = 25, AT_EXECFN = 31;
 const CLK_TCK = 100n;
+const S_ISUID = 0o4000, S_ISGID = 0o2000;
 const RANDOM_BYTES = 16;
 /** CPUID leaf 1's EDX in AT_HWCAP: FPU TSC MSR PAE CX8 APIC PGE CMOV PAT FXSR SSE SSE2. */
 const HWCAP = 0x0701_a371n;
@@ -79,14 +80,17 @@ export const linuxBrand: ElfBrand = {
   sysent: linuxSysvec,
   matches: (image) => image.osabi === ELFOSABI_LINUX || (image.osabi === 0 && saysLinux(image)),
   aux(cx: Cx, imgp: ImageParams): readonly AuxEntry[] {
-    const p = cx.proc!, cred = p.pUcred, random = new Uint8Array(RANDOM_BYTES);
+    const cred = cx.proc!.pUcred, random = new Uint8Array(RANDOM_BYTES);
     readRandom(cx.k, random);
+    // As they will be: exec changes them when the stack stands.
+    const { vaMode, vaUid, vaGid } = imgp.vp.vOps.vopGetattr(cx, imgp.vp);
+    const uid = vaMode & S_ISUID ? vaUid : cred.crUid, gid = vaMode & S_ISGID ? vaGid : cred.crGroups[0]!;
     return [
       { type: AT_UID, value: BigInt(cred.crRuid) },
-      { type: AT_EUID, value: BigInt(cred.crUid) },
+      { type: AT_EUID, value: BigInt(uid) },
       { type: AT_GID, value: BigInt(cred.crRgid) },
-      { type: AT_EGID, value: BigInt(cred.crGroups[0]!) },
-      { type: AT_SECURE, value: p.pFlags & P_SUGID ? 1n : 0n },
+      { type: AT_EGID, value: BigInt(gid) },
+      { type: AT_SECURE, value: uid !== cred.crRuid || gid !== cred.crRgid ? 1n : 0n },
       { type: AT_RANDOM, value: random },
       { type: AT_HWCAP, value: HWCAP },
       { type: AT_CLKTCK, value: CLK_TCK },

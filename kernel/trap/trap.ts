@@ -109,7 +109,8 @@ function* userTrap(cx: Cx, lwp: Lwp, bytes: Uint8Array<ArrayBuffer>, vector: num
     [sig, code] = verdict;
   } else {
     addr = view.getBigUint64(TF.rip, true);
-    [sig, code] = lwp.lwpProc.pSysent?.svTrap?.(vector) ?? SIGNALS[vector] ?? [signal.SIGILL, signal.ILL_ILLOPC];
+    [sig, code] = lwp.lwpProc.pSysent?.svTrap?.(vector) ?? SIGNALS[vector] ??
+      [signal.SIGILL, signal.ILL_ILLOPC];
   }
   ktrace(cx, "trapsignal", sig, vector);
   const { handler } = lwp.lwpProc.pSigacts.psAction[sig]!;
@@ -222,10 +223,12 @@ export function* syscall2(cx: Cx): Exec<void> {
   ktrace(cx, "syscall", number, lwp.lwpProc.pPid);
   let result: SyscallResult;
   if (row === undefined) {
-    log(cx, `pid ${lwp.lwpProc.pPid} (${lwp.lwpProc.pComm}): system call ${number} of ${sysent.svName} does not exist\n`);
+    log(
+      cx,
+      `pid ${lwp.lwpProc.pPid} (${lwp.lwpProc.pComm}): system call ${number} of ${sysent.svName} does not exist\n`,
+    );
     result = { error: ERRNO.ENOSYS };
-  }
-  else {
+  } else {
     let missing = false;
     if (row[2] > ARGUMENTS.length) {
       const stack = yield* copyin(cx, view.getBigUint64(TF.rsp, true) + 8n, (row[2] - ARGUMENTS.length) * 8);
@@ -245,7 +248,8 @@ export function* syscall2(cx: Cx): Exec<void> {
 /** Puts a system call's answer where the program looks for it. */
 function* answer(cx: Cx, lwp: Lwp, view: DataView, result: SyscallResult): Exec<void> {
   const frame = lwp.lwpMdRegs!;
-  const put = (offset: number, value: bigint) => cx.cpu.store64(gva(frame + BigInt(offset)), BigInt.asUintN(64, value));
+  const put = (offset: number, value: bigint) =>
+    cx.cpu.store64(gva(frame + BigInt(offset)), BigInt.asUintN(64, value));
   const rflags = view.getBigUint64(TF.rflags, true);
   if ("value" in result) {
     yield* put(TF.rax, result.value);

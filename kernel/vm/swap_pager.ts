@@ -85,7 +85,7 @@ import {
 import { swpPagerGetswapspace, swpPagerRetire, swstrategy } from "./vm_swap.ts";
 
 /** Pages that a read takes along if they lie side by side in the object and on swap (`swap_burst_read`). */
-export const SWAP_BURST_READ = 8;
+export const SWAP_BURST_READ = 4;
 /** Ticks after which a waiting reader says so: 20 seconds. */
 const INDEFINITE_WAIT = 2000;
 

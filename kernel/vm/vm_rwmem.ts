@@ -10,6 +10,7 @@
 import { gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
+import { copyin } from "../kern/copy.ts";
 import { ERRNO } from "../kern/errno.ts";
 import { physToDmap } from "../platform/pc64/vmparam.ts";
 import { VM_FAULT_DIRTY } from "./vm_fault_object.ts";
@@ -43,21 +44,33 @@ export function* vmspaceReadmem(
 }
 
 /**
- * Writes bytes of one page of an address space; 0 or EFAULT. Preconditions as for {@link vmspaceReadmem}.
+ * Writes bytes of the current process to one page of an address space; 0 or EFAULT. Preconditions as for {@link vmspaceReadmem}.
  *
- * The page is busy meanwhile (January 2017, `dc039ae0ab`): a page that is only held can be copied on write, and the bytes would go to
- * the one that is nobody's any more.
+ * The page is busy meanwhile (January 2017, `dc039ae0ab`), and the bytes have been fetched before: a page that is only held can be copied on
+ * write while they come from swap, and they would go to the one that is nobody's any more.
+ *
+ * @param from Address of the bytes in the current process.
  */
-export function* vmspaceWritemem(cx: Cx, vm: Vmspace, va: bigint, bytes: Uint8Array): Exec<number> {
-  yield* vmspaceHold(cx, vm);
+export function* vmspaceWritemem(
+  cx: Cx,
+  vm: Vmspace,
+  va: bigint,
+  from: bigint,
+  bytes: number,
+): Exec<number> {
   const busy = !cx.k.bug("fault-page-not-busy");
+  let data = busy ? yield* copyin(cx, from, bytes) : undefined;
+  if (busy && data === undefined) return ERRNO.EFAULT;
+  yield* vmspaceHold(cx, vm);
   const m = yield* vmFaultPage(cx, vm.vmMap, va, VM_PROT_READ | VM_PROT_WRITE, VM_FAULT_DIRTY, { busy });
   if (typeof m !== "number") {
-    yield* cx.racePoint();
-    yield* cx.cpu.storeBytes(gva(physToDmap(m.physAddr) + (va & OFFSET)), bytes);
+    data ??= yield* copyin(cx, from, bytes);
+    if (data !== undefined) {
+      yield* cx.cpu.storeBytes(gva(physToDmap(m.physAddr) + (va & OFFSET)), data);
+    }
     if (busy) vmPageWakeup(cx, m);
     else vmPageUnhold(cx, m);
   }
   yield* vmspaceDrop(cx, vm);
-  return typeof m === "number" ? ERRNO.EFAULT : 0;
+  return typeof m === "number" || data === undefined ? ERRNO.EFAULT : 0;
 }

@@ -14,6 +14,7 @@ import { bootKernel } from "../../kernel/boot.ts";
 import type { Cx } from "../../kernel/context.ts";
 import { SyscallWords } from "../../kernel/kern/sysent.ts";
 import { tsleep } from "../../kernel/lwkt/sleep.ts";
+import { lwktYield } from "../../kernel/lwkt/thread.ts";
 import { checkInvariants } from "../../kernel/pmap/invariants.ts";
 import { newProcess } from "../../kernel/proc/init.ts";
 import { exit1, kernWait } from "../../kernel/proc/kern_exit.ts";
@@ -28,8 +29,6 @@ export interface StageOptions {
   readonly bugs: readonly string[];
   /** Steps after which the hunt should long be over. */
   readonly steps: number;
-  /** Ticks between two checks of the invariants; 0: only at the end. */
-  readonly checkTicks: number;
 }
 
 /** What the first process of a hunt does; it ends when all is over. */
@@ -41,6 +40,7 @@ export class Stage {
   readonly random: Random;
   readonly options: StageOptions;
   #failure: string | undefined;
+  #met = 0;
   /** The first process has ended. */
   over = false;
 
@@ -57,6 +57,18 @@ export class Stage {
   /** Something is wrong: the acts should come to an end. */
   fail(text: string): void {
     this.#failure ??= text;
+  }
+
+  /** Checks the pmap's invariants, whatever others are doing. */
+  check(cx: Cx): void {
+    const wrong = checkInvariants(cx);
+    if (wrong.length > 0) this.fail(`invariant: ${wrong[0]}`);
+  }
+
+  /** Waits until so many processes have come here, so that none has done its work before the others exist. */
+  *meet(cx: Cx, processes: number): Exec<void> {
+    this.#met++;
+    while (this.#met < processes && this.#failure === undefined) yield* lwktYield(cx);
   }
 
   /** A number from 0 to n − 1. */
@@ -123,12 +135,10 @@ export function runStage(options: StageOptions, act: Act): string | undefined {
     disk: new MemoryDisk(new Uint8Array(16 << 20)),
   });
   machine.sanitizer?.on((use) =>
-    stage.fail(`sanitizer: stale translation used: ${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`)
+    stage.fail(
+      `sanitizer: stale translation used: ${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`,
+    )
   );
-  const check = function* (cx: Cx): Exec<void> {
-    const wrong = checkInvariants(cx);
-    if (wrong.length > 0) stage.fail(`invariant: ${wrong[0]}`);
-  };
   bootKernel(machine, {
     archives: [],
     verbose: false,
@@ -143,10 +153,9 @@ export function runStage(options: StageOptions, act: Act): string | undefined {
         yield* exit1(inner, 0);
       }, undefined);
       while (!stage.over && stage.failure === undefined) {
-        yield* tsleep(cx, stage, 0, "hunt", Math.max(1, options.checkTicks));
-        if (options.checkTicks !== 0) yield* check(cx);
+        yield* tsleep(cx, stage, 0, "hunt", 2);
       }
-      yield* check(cx);
+      stage.check(cx);
     },
   });
   const stop = machine.run({ steps: options.steps });

@@ -76,8 +76,9 @@ void *get_pages(size_t count) {
     return pages;
 }
 
-long argument(int argc, char **argv, int n, long otherwise) { return argc > n ? strtol(argv[n], NULL, 0)
-    : otherwise; }
+long argument(int argc, char **argv, int n, long otherwise) {
+    return argc > n ? strtol(argv[n], NULL, 0) : otherwise;
+}
 
 long kernel_number(const char *name, long otherwise) {
     union {

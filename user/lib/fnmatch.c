@@ -13,8 +13,8 @@ static int in_class(const char *name, size_t length, int c) {
         {"upper", isupper}, {"xdigit", isxdigit},
     };
     for (size_t i = 0; i < sizeof CLASSES / sizeof *CLASSES; i++)
-        if (strlen(CLASSES[i].name) == length && strncmp(CLASSES[i].name, name,
-            length) == 0) return CLASSES[i].test(c);
+        if (strlen(CLASSES[i].name) == length && strncmp(CLASSES[i].name, name, length) == 0)
+            return CLASSES[i].test(c);
     return 0;
 }
 

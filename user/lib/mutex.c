@@ -14,8 +14,8 @@ int pthread_mutex_destroy(pthread_mutex_t *mutex) { return mutex->state ? EBUSY 
 
 int pthread_mutex_trylock(pthread_mutex_t *mutex) {
     int expected = 0;
-    return __atomic_compare_exchange_n(&mutex->state, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ? 0
-        : EBUSY;
+    int got = __atomic_compare_exchange_n(&mutex->state, &expected, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    return got ? 0 : EBUSY;
 }
 
 int pthread_mutex_lock(pthread_mutex_t *mutex) {

@@ -12,8 +12,8 @@ static unsigned long magnitude(const char *s, char **end, int base, int *negativ
     *negative = *s == '-';
     *overflow = 0;
     if (*s == '-' || *s == '+') s++;
-    if ((base == 0 || base == 16) && s[0] == '0' && (s[1] | 32) == 'x' && isxdigit((unsigned char)s[2])) s += 2,
-        base = 16;
+    int is_hex = s[0] == '0' && (s[1] | 32) == 'x' && isxdigit((unsigned char)s[2]);
+    if ((base == 0 || base == 16) && is_hex) s += 2, base = 16;
     if (base == 0) base = *s == '0' ? 8 : 10;
     unsigned long value = 0;
     int any = 0;

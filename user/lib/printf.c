@@ -192,8 +192,9 @@ int vsnprintf(char *to, size_t size, const char *format, va_list arguments) {
     return length;
 }
 
-int vsprintf(char *to, const char *format, va_list arguments) { return vsnprintf(to, SIZE_MAX / 2, format,
-    arguments); }
+int vsprintf(char *to, const char *format, va_list arguments) {
+    return vsnprintf(to, SIZE_MAX / 2, format, arguments);
+}
 int vprintf(const char *format, va_list arguments) { return vfprintf(stdout, format, arguments); }
 
 int vasprintf(char **to, const char *format, va_list arguments) {

@@ -147,8 +147,9 @@ int pthread_detach(pthread_t thread) {
 }
 
 int pthread_equal(pthread_t a, pthread_t b) { return a == b; }
-int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) { return sigprocmask(how, set, old) < 0 ? errno
-    : 0; }
+int pthread_sigmask(int how, const sigset_t *set, sigset_t *old) {
+    return sigprocmask(how, set, old) < 0 ? errno : 0;
+}
 int pthread_kill(pthread_t thread, int signal) {
     return lwp_kill(getpid(), thread->area ? thread->tid : 1, signal) < 0 ? errno : 0;
 }

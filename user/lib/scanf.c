@@ -105,8 +105,8 @@ static int scan(struct input *in, const char *format, va_list *arguments) {
             int base = *format == 'i' ? 0 : (*format | 32) == 'x' ? 16 : *format == 'o' ? 8 : 10;
             if (!number_text(in, text, width > 0 && width < 70 ? width : 70, base)) return stored;
             if (silent) break;
-            store(va_arg(*arguments, void *), size, *text == '-' ? (unsigned long)strtol(text, NULL, base)
-                : strtoul(text, NULL, base));
+            unsigned long value = *text == '-' ? (unsigned long)strtol(text, NULL, base) : strtoul(text, NULL, base);
+            store(va_arg(*arguments, void *), size, value);
             stored++;
             break;
         }

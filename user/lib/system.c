@@ -21,8 +21,9 @@ void *mmap(void *address, size_t length, int protection, int flags, int fd, off_
     return (void *)syscall7(SYS_mmap, (long)address, (long)length, protection, flags, fd, 0, offset);
 }
 int munmap(void *address, size_t length) { return (int)CALL2(munmap, address, length); }
-int mprotect(void *address, size_t length, int protection) { return (int)CALL3(mprotect, address, length,
-    protection); }
+int mprotect(void *address, size_t length, int protection) {
+    return (int)CALL3(mprotect, address, length, protection);
+}
 int madvise(void *address, size_t length, int advice) { return (int)CALL3(madvise, address, length, advice); }
 int mincore(const void *address, size_t length, char *to) { return (int)CALL3(mincore, address, length, to); }
 int msync(void *address, size_t length, int flags) { return (int)CALL3(msync, address, length, flags); }
@@ -93,7 +94,9 @@ int lwp_create(struct lwp_params *params) { return (int)CALL1(lwp_create, params
 lwpid_t lwp_gettid(void) { return (lwpid_t)CALL0(lwp_gettid); }
 int lwp_kill(pid_t pid, lwpid_t tid, int signal) { return (int)CALL3(lwp_kill, pid, tid, signal); }
 void extexit(int how, int status, void *address) { CALL3(extexit, how, status, address); }
-int set_tls_area(int which, struct tls_info *info, size_t size) { return (int)CALL3(set_tls_area, which, info,
-    size); }
-int get_tls_area(int which, struct tls_info *info, size_t size) { return (int)CALL3(get_tls_area, which, info,
-    size); }
+int set_tls_area(int which, struct tls_info *info, size_t size) {
+    return (int)CALL3(set_tls_area, which, info, size);
+}
+int get_tls_area(int which, struct tls_info *info, size_t size) {
+    return (int)CALL3(get_tls_area, which, info, size);
+}

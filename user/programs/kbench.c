@@ -199,8 +199,8 @@ int main(int argc, char **argv) {
         long count;
     } TESTS[] = {
         {"syscall", null_calls, 20000}, {"zfod", zero_fill, 1000}, {"cow", copy_on_write, 1000}, {"fork", forks, 100},
-        {"forkexec", fork_exec, 50},    {"pingpong", switches, 2000}, {"mmap", map_unmap, 1000}, {"mprotect",
-            protect, 200}, {"swapin", swap_in, 0},
+        {"forkexec", fork_exec, 50}, {"pingpong", switches, 2000}, {"mmap", map_unmap, 1000},
+        {"mprotect", protect, 200}, {"swapin", swap_in, 0},
     };
     enum { COUNT = sizeof TESTS / sizeof *TESTS };
     own_path = strchr(argv[0], '/') ? argv[0] : "/bin/kbench";

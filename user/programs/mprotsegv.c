@@ -69,10 +69,12 @@ int main(int argc, char **argv) {
             int forbidden = !(protection[i] & (is_write ? PROT_WRITE : PROT_READ)) || !(protection[i] & PROT_READ);
             int faulted = access_faults(area + i * PAGE + offset, is_write);
             expected += forbidden;
-            if (faulted != forbidden) differs("page %ld, protection %d, %s: %s", i, protection[i], is_write
-                ? "write" : "read", faulted ? "faults" : "does not fault");
-            else if (faulted && fault_address != area + i * PAGE + offset) differs("si_addr %p and not %p",
-                (void *)fault_address, (void *)(area + i * PAGE + offset));
+            char *at = area + i * PAGE + offset;
+            if (faulted != forbidden)
+                differs("page %ld, protection %d, %s: %s", i, protection[i], is_write ? "write" : "read",
+                        faulted ? "faults" : "does not fault");
+            else if (faulted && fault_address != at)
+                differs("si_addr %p and not %p", (void *)fault_address, (void *)at);
             else if (faulted && fault_code != SEGV_ACCERR) differs("si_code %d", fault_code);
         }
     }

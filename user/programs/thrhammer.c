@@ -67,20 +67,20 @@ static void *remap(void *argument) {
     for (long round = 0; round < rounds; round++) {
         uint64_t r = next_random(&random);
         long slot = (long)(r % (uint64_t)pages), page = (long)(r >> 16) % pages;
+        char *at = window + slot * PAGE;
         if (page < 0) page = -page;
         switch (r >> 62) {
         case 0:
-            mprotect(window + slot * PAGE, PAGE, PROT_READ);
+            mprotect(at, PAGE, PROT_READ);
             sched_yield();
-            mprotect(window + slot * PAGE, PAGE, PROT_READ | PROT_WRITE);
+            mprotect(at, PAGE, PROT_READ | PROT_WRITE);
             break;
         case 1:
-            munmap(window + slot * PAGE, PAGE);
+            munmap(at, PAGE);
             /* fall through */
         default:
-            if (mmap(window + slot * PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-                page * PAGE) == MAP_FAILED)
-                cannot("mmap");
+            at = mmap(at, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, page * PAGE);
+            if (at == MAP_FAILED) cannot("mmap");
         }
         remaps++;
         if (processors == 1) {

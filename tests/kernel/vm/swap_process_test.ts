@@ -30,9 +30,12 @@ function assertClean(kernel: Kernel): void {
 describe("processes that use more memory than there is", { ignore: !mayRead }, () => {
   for (const cpus of [1, 3]) {
     it(`${cpus} CPUs: keep their data`, () => {
-      const { kernel, console, statuses } = thrash([cpus === 1 ? 24 : 20, 3, 1], { cpus, disk: mib(48) });
+      const { kernel, console, statuses } = thrash(cpus === 1 ? [24, 3, 1] : [20, 3, 0], {
+        cpus,
+        disk: mib(48),
+      });
       assertEquals(statuses[0], 0, console);
-      assert(kernel.vmmeter.vSwappgsout > 1000 && kernel.vmmeter.vSwappgsin > 1000, console);
+      assert(kernel.vmmeter.vSwappgsout > 500 && kernel.vmmeter.vSwappgsin > 500, console);
       assertClean(kernel);
     });
   }

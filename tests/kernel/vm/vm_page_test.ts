@@ -42,7 +42,7 @@ import {
   vmPageWakeup,
   vmPageWire,
 } from "../../../kernel/vm/vm_page.ts";
-import { vmPageAlloc, vmPageAllocContig } from "../../../kernel/vm/vm_page_alloc.ts";
+import { vmPageAlloc, vmPageAllocContig, vmWaitPfault } from "../../../kernel/vm/vm_page_alloc.ts";
 import { vmPageCache, vmPageGrab, vmPageTryToFree } from "../../../kernel/vm/vm_page_cache.ts";
 import {
   vmPageBits,
@@ -55,6 +55,7 @@ import {
 import { PQ_ACTIVE, PQ_CACHE, PQ_FREE, PQ_HOLD, PQ_INACTIVE, PQ_NONE } from "../../../kernel/vm/vm_pageq.ts";
 import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
 import { runInKernel } from "../in_kernel.ts";
+import { vmPageCountSevere } from "../../../kernel/vm/vm_page2.ts";
 import { vmPageCheck } from "../../../kernel/vm/vm_page_check.ts";
 
 /** Runs a body with an object whose token is held. */
@@ -286,6 +287,22 @@ describe("pages", () => {
       assertEquals(vmPageAlloc(cx, undefined, 0, VM_ALLOC_INTERRUPT), undefined);
       for (const m of got) vmPageFree(cx, m);
       vmObjectDrop(cx, object);
+      assertEquals(vmPageCheck(cx.k), []);
+    });
+  });
+
+  it("who waits after a failed allocation sleeps, also at exactly the reserve, where memory does not count as severely short", () => {
+    runInKernel({ kernel: { swap: false } }, function* (cx) {
+      const { vmmeter: v } = cx.k, got: VmPage[] = [];
+      while (v.vFreeCount > v.vFreeReserved) got.push(vmPageAlloc(cx, undefined, 0, VM_ALLOC_NORMAL)!);
+      assertEquals([vmPageAlloc(cx, undefined, 0, VM_ALLOC_NORMAL), vmPageCountSevere(cx.k)], [
+        undefined,
+        false,
+      ]);
+      const before = cx.k.ticks;
+      yield* vmWaitPfault(cx);
+      assert(cx.k.ticks > before, "others could run");
+      for (const m of got) vmPageFree(cx, m);
       assertEquals(vmPageCheck(cx.k), []);
     });
   });

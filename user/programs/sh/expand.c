@@ -113,8 +113,8 @@ static void expand_braces(const char *body, struct buffer *out, int quoted, int 
     if (*body == '#' && body[1] && !strchr("}-=?+#%:", body[1])) {
         const char *value = body[1] == '@' || body[1] == '*' ? NULL : parameter(body + 1, scratch);
         if (!value && options[O_NOUNSET] && body[1] != '@' && body[1] != '*') fail("%s: parameter not set", body + 1);
-        snprintf(scratch, sizeof scratch, "%zu", body[1] == '@' || body[1] == '*' ? (size_t)positional_count
-            : value ? strlen(value) : 0);
+        int is_list = body[1] == '@' || body[1] == '*';
+        snprintf(scratch, sizeof scratch, "%zu", is_list ? (size_t)positional_count : value ? strlen(value) : 0);
         add_value(out, scratch, quoted);
         return;
     }

@@ -132,11 +132,14 @@ static enum state state_of(const struct job *job) {
     return state;
 }
 
-static int exit_status(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + (WIFSTOPPED(status)
-    ? WSTOPSIG(status) : WTERMSIG(status)); }
+static int exit_status(int status) {
+    if (WIFEXITED(status)) return WEXITSTATUS(status);
+    return 128 + (WIFSTOPPED(status) ? WSTOPSIG(status) : WTERMSIG(status));
+}
 
-static int job_status(const struct job *job) { return job->count
-    ? exit_status(job->processes[job->count - 1].status) : 1; }
+static int job_status(const struct job *job) {
+    return job->count ? exit_status(job->processes[job->count - 1].status) : 1;
+}
 
 /* Notes what became of a child. */
 static void note(pid_t pid, int status) {
@@ -176,10 +179,9 @@ static void print_end(int status, pid_t pid) {
         fputc('\n', stderr);
         return;
     }
-    if (in_subshell || options[O_INTERACTIVE]) fprintf(stderr, "%s%s\n", strsignal(number), WCOREDUMP(status)
-        ? " (core dumped)" : "");
-    else fprintf(stderr, "%s: %d %s%s\n", shell_name, pid, strsignal(number), WCOREDUMP(status) ? " (core dumped)"
-        : "");
+    const char *core = WCOREDUMP(status) ? " (core dumped)" : "";
+    if (in_subshell || options[O_INTERACTIVE]) fprintf(stderr, "%s%s\n", strsignal(number), core);
+    else fprintf(stderr, "%s: %d %s%s\n", shell_name, pid, strsignal(number), core);
 }
 
 static void print_job(const struct job *job, int with_pid) {
@@ -254,21 +256,31 @@ int wait_pid(pid_t pid) {
     }
 }
 
+/* The job that "fg" alone means: the last one that stopped, or else the last one. */
+static int is_more_current(const struct job *job, const struct job *other) {
+    int stopped = state_of(job) == STOPPED, other_stopped = state_of(other) == STOPPED;
+    return stopped != other_stopped ? stopped : job->number > other->number;
+}
+
+/* %N, %TEXT or a process's number. */
+static int is_called(const struct job *job, const char *text) {
+    if (*text == '%') {
+        if (!job->number) return 0;
+        return job->number == atoi(text + 1) || (text[1] > '9' && strncmp(job->text, text + 1, strlen(text + 1)) == 0);
+    }
+    for (int i = 0; i < job->count; i++)
+        if (job->processes[i].pid == atoi(text)) return 1;
+    return 0;
+}
+
 static struct job *find_job(const char *text, const char *who) {
     struct job *found = NULL;
-    if (!text || strcmp(text, "%%") == 0 || strcmp(text, "%+") == 0 || strcmp(text, "%") == 0) {
-        for (struct job *job = jobs; job; job = job->next)
-            if (job->number && state_of(job) != DONE && (!found ||
-                (state_of(job) == STOPPED) > (state_of(found) == STOPPED) ||
-                                ((state_of(job) == STOPPED) == (state_of(found) == STOPPED) &&
-                                    job->number > found->number)))
-                found = job;
-    } else {
-        for (struct job *job = jobs; job; job = job->next) {
-            if (*text == '%' ? job->number && (job->number == atoi(text + 1) || (text[1] > '9' &&
-                strncmp(job->text, text + 1, strlen(text + 1)) == 0)) : 0) found = job;
-            for (int i = 0; *text != '%' && i < job->count; i++)
-                if (job->processes[i].pid == atoi(text)) found = job;
+    int current = !text || strcmp(text, "%%") == 0 || strcmp(text, "%+") == 0 || strcmp(text, "%") == 0;
+    for (struct job *job = jobs; job; job = job->next) {
+        if (current) {
+            if (job->number && state_of(job) != DONE && (!found || is_more_current(job, found))) found = job;
+        } else if (is_called(job, text)) {
+            found = job;
         }
     }
     if (!found && who) complain("%s: no such job: %s", who, text ? text : "current");

@@ -58,8 +58,8 @@ int main(int argc, char **argv) {
     char *first = strrchr(argv[0], '/');
     shell_name = first ? first + 1 : argv[0] + login;
     /* As /bin/test, /bin/[ and /bin/printf the program is only that command. */
-    if (strcmp(shell_name, "test") == 0 || strcmp(shell_name, "[") == 0) return test_builtin(argc,
-        (argv[0] = shell_name, argv));
+    argv[0] = shell_name;
+    if (strcmp(shell_name, "test") == 0 || strcmp(shell_name, "[") == 0) return test_builtin(argc, argv);
     if (strcmp(shell_name, "printf") == 0) return printf_builtin(argc, argv);
     shell_pid = getpid();
     for (; i < argc && (argv[i][0] == '-' || argv[i][0] == '+') && argv[i][1]; i++) {

@@ -74,8 +74,8 @@ int printf_builtin(int argc, char **argv) {
                     spec[n++] = *s;
                     continue;
                 }
-                n += (size_t)snprintf(spec + n, 8, "%d", (int)number_argument(next < argc ? argv[next++] : NULL,
-                    &status));
+                int width = (int)number_argument(next < argc ? argv[next++] : NULL, &status);
+                n += (size_t)snprintf(spec + n, 8, "%d", width);
             }
             char *argument = *s && next < argc ? argv[next++] : NULL;
             switch (*s) {

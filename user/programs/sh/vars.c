@@ -99,8 +99,8 @@ void make_local(const char *name) {
         hidden_room = hidden_room ? hidden_room * 2 : 16;
         hidden = realloc(hidden, hidden_room * sizeof *hidden);
     }
-    hidden[hidden_count++] = (struct hidden){strdup(name), v && v->value ? strdup(v->value) : NULL, v ? v->exported
-        : 0};
+    char *value = v && v->value ? strdup(v->value) : NULL;
+    hidden[hidden_count++] = (struct hidden){strdup(name), value, v ? v->exported : 0};
 }
 
 void local_restore(size_t mark) {

@@ -34,8 +34,8 @@ static int compare(const void *a, const void *b) {
 
 static char mark(mode_t mode) {
     if (!classify) return '\0';
-    return S_ISDIR(mode) ? '/' : S_ISLNK(mode) ? '@' : S_ISFIFO(mode) ? '|' : S_ISREG(mode) && (mode & 0111) ? '*'
-        : '\0';
+    if (S_ISREG(mode)) return mode & 0111 ? '*' : '\0';
+    return S_ISDIR(mode) ? '/' : S_ISLNK(mode) ? '@' : S_ISFIFO(mode) ? '|' : '\0';
 }
 
 static void print_long(const struct entry *e) {
@@ -125,8 +125,8 @@ static void list_folder(const char *path) {
     }
     print_entries(list, count);
     for (size_t i = 0; i < count; i++) {
-        if (recursive && S_ISDIR(list[i].st.st_mode) && strcmp(list[i].name, ".") != 0 && strcmp(list[i].name,
-            "..") != 0) {
+        int is_dots = strcmp(list[i].name, ".") == 0 || strcmp(list[i].name, "..") == 0;
+        if (recursive && S_ISDIR(list[i].st.st_mode) && !is_dots) {
             printf("\n%s:\n", list[i].path);
             list_folder(list[i].path);
         }
@@ -161,9 +161,9 @@ int ls_main(int argc, char **argv) {
     size_t file_count = 0;
     for (int i = 0; i < name_count; i++) {
         struct stat st;
-        int is_folder = !folder_itself && (long_form ? lstat(names[i], &st) == 0 && S_ISLNK(st.st_mode) ? 0
-            : stat(names[i], &st) == 0 && S_ISDIR(st.st_mode)
-                                                     : stat(names[i], &st) == 0 && S_ISDIR(st.st_mode));
+        int is_folder = !folder_itself && stat(names[i], &st) == 0 && S_ISDIR(st.st_mode);
+        /* With -l a link is shown itself. */
+        if (is_folder && long_form && lstat(names[i], &st) == 0 && S_ISLNK(st.st_mode)) is_folder = 0;
         if (is_folder) folders++;
         else if (add_entry(&files, &file_count, names[i], strdup(names[i]))) names[i] = NULL, files_shown = 1;
         else names[i] = NULL;
@@ -264,8 +264,8 @@ static void visit(char *path, int depth) {
     char *copy = strdup(path);
     mode_t type = st.st_mode & S_IFMT;
     char letter = type == S_IFDIR ? 'd' : type == S_IFLNK ? 'l' : type == S_IFREG ? 'f' : type == S_IFCHR ? 'c' : 'p';
-    int matches = (!wanted_name || fnmatch(wanted_name, basename(copy), 0) == 0) && (!wanted_type ||
-        wanted_type == letter);
+    int matches = (!wanted_name || fnmatch(wanted_name, basename(copy), 0) == 0) &&
+                  (!wanted_type || wanted_type == letter);
     free(copy);
     if (matches && command) run_on(path);
     else if (matches) puts(path);

@@ -229,8 +229,7 @@ int kill_main(int argc, char **argv) {
         if (strncasecmp(name, "SIG", 3) == 0) name += 3;
         number = -1;
         for (int s = 0; s < 32; s++)
-            if (isdigit((unsigned char)*name) ? atoi(name) == s : strcasecmp(name, s ? sys_signame[s]
-                : "0") == 0) number = s;
+            if (isdigit((unsigned char)*name) ? atoi(name) == s : s && strcasecmp(name, sys_signame[s]) == 0) number = s;
         if (number < 0) errx(2, "%s: no such signal", name);
         i++;
     }
@@ -303,8 +302,8 @@ static long number_of(const char *s) {
 }
 
 static char *expression(int level) {
-    static const char *const OPERATORS[6][6] = {{"|"}, {"&"}, {"=", "!=", "<", "<=", ">", ">="}, {"+", "-"}, {"*",
-        "/", "%"}, {":"}};
+    static const char *const OPERATORS[6][6] = {
+        {"|"}, {"&"}, {"=", "!=", "<", "<=", ">", ">="}, {"+", "-"}, {"*", "/", "%"}, {":"}};
     if (level == 6) {
         if (!*at) errx(2, "syntax error");
         if (strcmp(*at, "(") != 0) return *at++;
@@ -340,8 +339,8 @@ static char *expression(int level) {
         } else {
             struct span spans[10];
             int found = regex_search(regex_compile(right, 0), left, 1, spans) && spans[0].from == left;
-            if (strstr(right, "\\(")) left = found && spans[1].from ? strndup(spans[1].from,
-                (size_t)(spans[1].to - spans[1].from)) : "";
+            size_t length = found && spans[1].from ? (size_t)(spans[1].to - spans[1].from) : 0;
+            if (strstr(right, "\\(")) left = length ? strndup(spans[1].from, length) : "";
             else left = number_text(found ? spans[0].to - spans[0].from : 0);
         }
     }

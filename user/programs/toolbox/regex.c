@@ -208,9 +208,9 @@ static const char *match_sequence(struct piece *p, const char *s, struct rest *r
         found[group] = (struct span){rest->from, s};
     }
     /* An empty repetition would go on for ever. */
-    const char *end = s == rest->from && rest->count >= rest->group->least ? NULL
-                                                                          : match_piece(rest->group, s,
-                                                                              rest->count, rest->outer);
+    const char *end = s == rest->from && rest->count >= rest->group->least
+        ? NULL
+        : match_piece(rest->group, s, rest->count, rest->outer);
     if (!end && rest->count >= rest->group->least) end = match_sequence(rest->group->next, s, rest->outer);
     if (!end && group < 10) found[group] = saved;
     return end;
@@ -234,9 +234,9 @@ static long one(const struct piece *p, const char *s) {
         return (p->c == '<' ? !before && after : p->c == '>' ? before && !after : before != after) ? 0 : -1;
     }
     case BACK: {
-        size_t length = p->group < 10 && found[p->group].from ? (size_t)(found[p->group].to - found[p->group].from)
-            : 0;
-        return strncmp(s, found[p->group].from ? found[p->group].from : "", length) == 0 ? (long)length : -1;
+        struct span *group = &found[p->group];
+        size_t length = group->from ? (size_t)(group->to - group->from) : 0;
+        return strncmp(s, group->from ? group->from : "", length) == 0 ? (long)length : -1;
     }
     default: return -1;
     }

@@ -120,8 +120,8 @@ int uptime_main(int argc, char **argv) {
     int count, running = 0;
     (void)argc, (void)argv;
     struct kinfo_proc *list = processes(&count);
-    for (int i = 0; i < count; i++) running += list[i].kp_stat == SACTIVE && list[i].kp_pid > 0 &&
-        list[i].kp_lwp.kl_stat == LSRUN;
+    for (int i = 0; i < count; i++)
+        running += list[i].kp_stat == SACTIVE && list[i].kp_pid > 0 && list[i].kp_lwp.kl_stat == LSRUN;
     printf("up %ld:%02ld:%02ld, %d processes, %d running\n", seconds / 3600, seconds / 60 % 60, seconds % 60,
         count, running);
     return 0;
@@ -163,8 +163,8 @@ static void top_page(struct usage_sample **before, int *before_count, double int
     printf("Mem: %ldK active, %ldK inactive, %ldK wired, %ldK cache, %ldK free\n", kilobytes("vm.v_active_count"),
            kilobytes("vm.v_inactive_count"), kilobytes("vm.v_wire_count"), kilobytes("vm.v_cache_count"),
                kilobytes("vm.v_free_count"));
-    printf("Swap: %ldK total, %ldK free\n\n", sysctl_number("vm.swap_max", 0) * 4, sysctl_number("vm.swap_free",
-        0) * 4);
+    long swap = sysctl_number("vm.swap_max", 0) * 4, swap_free = sysctl_number("vm.swap_free", 0) * 4;
+    printf("Swap: %ldK total, %ldK free\n\n", swap, swap_free);
     printf("  PID  PPID   UID PRI NI     VSZ    RSS STAT CPU   %%CPU       TIME COMMAND\n");
     for (int i = 0; i < count && i < rows; i++) {
         struct kinfo_proc *p = &list[i];
@@ -214,19 +214,20 @@ int top_main(int argc, char **argv) {
     return 0;
 }
 
-static const char *const RATES[] = {"vm.v_vm_faults", "vm.v_reactivated", "vm.v_swappgsin", "vm.v_swappgsout",
-    "vm.v_tfree",
-                                    "vm.v_pdpages", "sys.v_intr", "sys.v_syscall", "sys.v_swtch"};
+static const char *const RATES[] = {
+    "vm.v_vm_faults", "vm.v_reactivated", "vm.v_swappgsin", "vm.v_swappgsout", "vm.v_tfree", "vm.v_pdpages",
+    "sys.v_intr", "sys.v_syscall", "sys.v_swtch",
+};
 enum { RATE_COUNT = sizeof RATES / sizeof *RATES };
 
 /* vmstat -s: every counter of vm.stats; vmstat [SECONDS [COUNT]]: rates. */
 int vmstat_main(int argc, char **argv) {
     static const char *const COUNTERS[][2] = {
-        {"sys.v_swtch", "cpu context switches"}, {"sys.v_intr", "device interrupts"}, {"sys.v_timer",
-            "timer interrupts"},
+        {"sys.v_swtch", "cpu context switches"}, {"sys.v_intr", "device interrupts"}, 
+        {"sys.v_timer", "timer interrupts"},
         {"sys.v_ipi", "interprocessor interrupts"}, {"sys.v_soft", "software interrupts"}, {"sys.v_trap", "traps"},
-        {"sys.v_syscall", "system calls"}, {"vm.v_kthreads", "kernel threads created"}, {"vm.v_forks",
-            "fork() calls"},
+        {"sys.v_syscall", "system calls"}, {"vm.v_kthreads", "kernel threads created"}, 
+        {"vm.v_forks", "fork() calls"},
         {"vm.v_vforks", "vfork() calls"}, {"vm.v_rforks", "rfork() calls"}, {"vm.v_swapin", "swap pager pageins"},
         {"vm.v_swappgsin", "swap pager pages paged in"}, {"vm.v_swapout", "swap pager pageouts"},
         {"vm.v_swappgsout", "swap pager pages paged out"}, {"vm.v_vnodein", "vnode pager pageins"},
@@ -237,16 +238,16 @@ int vmstat_main(int argc, char **argv) {
         {"vm.v_zfod", "zero fill pages zeroed"}, {"vm.v_ozfod", "zero fill pages prezeroed"},
         {"vm.v_intrans", "intransit blocking page faults"}, {"vm.v_vm_faults", "total VM faults taken"},
         {"vm.v_forkpages", "pages affected by fork()"}, {"vm.v_vforkpages", "pages affected by vfork()"},
-        {"vm.v_tfree", "pages freed"}, {"vm.v_dfree", "pages freed by daemon"}, {"vm.v_pfree",
-            "pages freed by exiting processes"},
-        {"vm.v_active_count", "pages active"}, {"vm.v_inactive_count", "pages inactive"}, {"vm.v_cache_count",
-            "pages in VM cache"},
-        {"vm.v_wire_count", "pages wired down"}, {"vm.v_free_count", "pages free"}, {"vm.v_page_size",
-            "bytes per page"},
+        {"vm.v_tfree", "pages freed"}, {"vm.v_dfree", "pages freed by daemon"}, 
+        {"vm.v_pfree", "pages freed by exiting processes"},
+        {"vm.v_active_count", "pages active"}, {"vm.v_inactive_count", "pages inactive"}, 
+        {"vm.v_cache_count", "pages in VM cache"},
+        {"vm.v_wire_count", "pages wired down"}, {"vm.v_free_count", "pages free"}, 
+        {"vm.v_page_size", "bytes per page"},
     };
     if (argc > 1 && strcmp(argv[1], "-s") == 0) {
-        for (size_t i = 0; i < sizeof COUNTERS / sizeof *COUNTERS; i++) printf("%9ld %s\n",
-            stat_of(COUNTERS[i][0]), COUNTERS[i][1]);
+        for (size_t i = 0; i < sizeof COUNTERS / sizeof *COUNTERS; i++)
+            printf("%9ld %s\n", stat_of(COUNTERS[i][0]), COUNTERS[i][1]);
         return 0;
     }
     int seconds = argc > 1 ? atoi(argv[1]) : 0, lines = argc > 2 ? atoi(argv[2]) : seconds ? -1 : 1;
@@ -344,8 +345,8 @@ int mount_main(int argc, char **argv) {
         return 0;
     }
     if (!type || argc - optind < 1 || argc - optind > 2) usage("[-r] -t TYPE [DEVICE] FOLDER");
-    if (mount(type, argv[argc - 1], flags, argc - optind == 2 ? argv[optind] : NULL) < 0) err(1, "%s",
-        argv[argc - 1]);
+    char *device = argc - optind == 2 ? argv[optind] : NULL;
+    if (mount(type, argv[argc - 1], flags, device) < 0) err(1, "%s", argv[argc - 1]);
     return 0;
 }
 

@@ -252,8 +252,8 @@ static int tr_set(const char *s, unsigned char *to) {
                 const char *name;
                 int (*test)(int);
             } CLASSES[] = {{"[:lower:]", islower}, {"[:upper:]", isupper}, {"[:digit:]", isdigit},
-                           {"[:space:]", isspace}, {"[:alpha:]", isalpha}, {"[:alnum:]", isalnum}, {"[:punct:]",
-                               ispunct}};
+                           {"[:space:]", isspace}, {"[:alpha:]", isalpha}, {"[:alnum:]", isalnum},
+                           {"[:punct:]", ispunct}};
             size_t i = 0;
             while (i < 7 && strncmp(s, CLASSES[i].name, 9) != 0) i++;
             if (i < 7) {

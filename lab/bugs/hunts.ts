@@ -1,0 +1,192 @@
+/**
+ * One hunt for each historical bug: what is done, on how many processors, and within how many seeds it shows.
+ *
+ * Room: `lab/bugs/`; imports the stage and the acts. `docs/historical-bugs.md` has the measured numbers.
+ *
+ * @module
+ */
+import { enterUnmanaged, releaseUnmanaged, storeWhileEvicted, writeBelowStack } from "./direct.ts";
+import { mill } from "./mill.ts";
+import { type Act, runStage } from "./stage.ts";
+
+/** How a bug is hunted. */
+export interface Hunt {
+  readonly bug: string;
+  readonly cpus: number;
+  readonly act: Act;
+  /** Seeds from 1 within which it is found. */
+  readonly seeds: number;
+}
+
+/** Steps that a hunt may take: ten times what the longest one takes when nothing is wrong. */
+const STEPS = 5_000_000;
+
+/** All hunts, in the order of the table of bugs. */
+export const HUNTS: readonly Hunt[] = [
+  {
+    bug: "pv-revalidate",
+    cpus: 4,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: true,
+      spaces: [[0, 1], [1, 2], [2, 3], [3, 0]],
+      turns: 30,
+      work: { write: 4, burst: 2, evict: 8, none: 6, fork: 1 },
+    }),
+  },
+  {
+    bug: "pv-list-restart",
+    cpus: 4,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: true,
+      spaces: [[0, 1], [1, 2], [2, 3], [3]],
+      turns: 30,
+      work: { write: 4, burst: 2, evict: 6, none: 5, fork: 1, check: 1 },
+    }),
+  },
+  {
+    bug: "pmap-skip-cr3",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0, 1, 1, 2, 2]],
+      turns: 50,
+      work: { write: 2, burst: 2, protect: 4, yield: 8 },
+    }),
+  },
+  {
+    bug: "vmspace-refs",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0], [1], [2, 0, 1]],
+      turns: 40,
+      work: { look: 10, fork: 3 },
+    }),
+  },
+  {
+    bug: "fault-page-stale-pte",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0, 1, 2]],
+      turns: 25,
+      work: { fork: 2, writemem: 6, read: 4 },
+    }),
+  },
+  {
+    bug: "pv-association-hold",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 4,
+      shared: true,
+      spaces: [[0, 1], [2, 1, 0]],
+      turns: 30,
+      work: { write: 6, protect: 2, fork: 2, evict: 3, remap: 2 },
+    }),
+  },
+  {
+    bug: "inval-mask-order",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: true,
+      spaces: [[0, 1, 2], [1, 2, 0]],
+      turns: 40,
+      work: { write: 4, burst: 3, evict: 4, protect: 4, yield: 8 },
+    }),
+  },
+  {
+    bug: "ipi-lost",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 4,
+      shared: true,
+      spaces: [[0, 1], [2, 1, 0]],
+      turns: 30,
+      work: { write: 6, protect: 4, fork: 2, evict: 3, spin: 2 },
+    }),
+  },
+  { bug: "attributes-before-inval", cpus: 2, seeds: 10, act: storeWhileEvicted },
+  { bug: "unmanaged-unlocked", cpus: 3, seeds: 10, act: enterUnmanaged },
+  {
+    bug: "clear-m-no-inval",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0, 1, 2]],
+      turns: 30,
+      work: { write: 4, burst: 6, evict: 6 },
+    }),
+  },
+  {
+    bug: "pg-writeable-early",
+    cpus: 2,
+    seeds: 3,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0], [1]],
+      turns: 20,
+      work: { write: 4, protect: 4, check: 2 },
+    }),
+  },
+  { bug: "remove-pages-unmanaged", cpus: 1, seeds: 1, act: releaseUnmanaged },
+  {
+    bug: "fault-page-not-busy",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 1,
+      shared: false,
+      spaces: [[0, 1, 2]],
+      turns: 20,
+      work: { writemem: 6, fork: 2, write: 4 },
+    }),
+  },
+  { bug: "fault-page-no-growstack", cpus: 1, seeds: 1, act: writeBelowStack },
+  {
+    bug: "inval-no-ipi",
+    cpus: 3,
+    seeds: 5,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0, 1, 2]],
+      turns: 20,
+      work: { burst: 4, read: 2, protect: 4 },
+    }),
+  },
+  {
+    bug: "fork-no-flush",
+    cpus: 3,
+    seeds: 10,
+    act: mill({
+      pages: 2,
+      shared: false,
+      spaces: [[0, 1, 2]],
+      turns: 20,
+      work: { write: 2, burst: 8, fork: 2 },
+    }),
+  },
+];
+
+/** Runs a hunt once. @param on Whether the bug is. @returns What was found; undefined: nothing. */
+export function runHunt(hunt: Hunt, seed: number, on: boolean): string | undefined {
+  const { cpus, bug, act } = hunt;
+  return runStage({ seed, cpus, bugs: on ? [bug] : [], steps: STEPS }, act);
+}
