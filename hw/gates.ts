@@ -288,6 +288,9 @@ class Done<T> implements Iterable<Step, T, void>, Iterator<Step, T, void> {
   }
 }
 
+/** The computation that is over before it begins: what functions give that seldom have to wait, and need no generator when they do not. */
+export const NOTHING: Exec<void> = new Done<void>(undefined);
+
 /** Activity state of a halted processor, as in the VMCS. */
 const ACTIVITY_HLT = 1;
 /** Host address of a page that is always zero (see `CPU_BLOCK_BASE`). */
@@ -316,7 +319,7 @@ export class GateCpu {
   readonly #procedures: Procedures;
   readonly #number = new Done(0);
   readonly #bigint = new Done(0n);
-  readonly #nothing = new Done<void>(undefined);
+  readonly #bytes = new Done(new Uint8Array(0));
 
   /** Made by the table, one per continuation. */
   constructor(cpu: Cpu, gates: GateTable, procedures: Procedures) {
@@ -374,7 +377,20 @@ export class GateCpu {
     return this.#readModifyWrite(va, (old) => old === expected ? value : undefined);
   }
   /** Reads `length` bytes into a fresh array, in pieces that end at page borders; each piece is all or nothing. */
-  *loadBytes(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
+  loadBytes(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
+    if (length === 0 || length > pageRest(va)) return this.#loadPieces(va, length);
+    const attempt = () => {
+      const at = this.#pull(va, length);
+      return this.cpu.memory.u8.slice(at, at + length);
+    };
+    try {
+      this.#bytes.value = attempt();
+      return this.#bytes;
+    } catch (error) {
+      return this.#again(error, attempt);
+    }
+  }
+  *#loadPieces(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
     const out = new Uint8Array(length);
     for (let done = 0; done < length;) {
       const from = (va + BigInt(done)) as Gva;
@@ -615,7 +631,7 @@ export class GateCpu {
     try {
       split(va);
       this.cpu.access.write(scratch32[0]!, scratch32[1]!, size, low, high);
-      return this.#nothing;
+      return NOTHING;
     } catch (error) {
       return this.#again(error, () => {
         split(va);
@@ -635,7 +651,7 @@ export class GateCpu {
   #run(attempt: () => void): Exec<void> {
     try {
       attempt();
-      return this.#nothing;
+      return NOTHING;
     } catch (error) {
       return this.#again(error, attempt);
     }

@@ -1,14 +1,14 @@
 /**
  * Who runs: what `mycpu`, `curthread` and `curproc` are in C. Every kernel function that needs to know takes a {@link Cx} first.
  *
- * Room: `kernel/`; imports types only.
+ * Room: `kernel/`; imports types, and the computation that does nothing.
  *
  * A Cx belongs to one continuation (a thread's kernel code, or an interrupt's) and follows it over processors: what it answers may
  * change at every boundary, so nobody keeps `cx.gd` over one.
  *
  * @module
  */
-import type { Exec, GateCpu } from "../hw/gates.ts";
+import { type Exec, type GateCpu, NOTHING } from "../hw/gates.ts";
 import type { Kernel } from "./kernel.ts";
 import type { Globaldata } from "./lwkt/globaldata.ts";
 import type { Thread } from "./lwkt/thread.ts";
@@ -61,7 +61,11 @@ export class Cx {
   }
 
   /** A boundary where real processors race with each other: on one processor nothing happens. */
-  *racePoint(): Exec<void> {
-    if (this.k.ncpus > 1) yield;
+  racePoint(): Exec<void> {
+    return this.k.ncpus > 1 ? boundary() : NOTHING;
   }
+}
+
+function* boundary(): Exec<void> {
+  yield;
 }

@@ -30,12 +30,18 @@ export function kernelUse(k: Kernel): KernelUse {
   const vm = vmUse(k);
   // Stacks that wait for the next threads are nobody's; each is an entry of kernel_map.
   const stackPages = k.platform.kstacksCached * (KSTACK_BYTES / PAGE_SIZE);
+  // A file's object stays while nobody has the file open: for the next reader.
+  let cachedFiles = 0;
+  for (const object of k.vmObject.objectList) {
+    if (object.type === OBJT_VNODE && object.refCount === 0) cachedFiles++;
+  }
   let callouts = 0;
   for (const slot of k.callouts.wheel.values()) callouts += slot.size;
   return {
     vm: {
       ...vm,
       pages: pagesInUse(k) - stackPages,
+      objects: vm.objects - cachedFiles,
       wired: vm.wired - stackPages,
       entries: vm.entries - k.platform.kstacksCached,
     },

@@ -55,15 +55,21 @@ export type SyscallTable = readonly Sysent[];
 /** Arguments from up to eight 64-bit words. */
 export class SyscallWords implements SyscallArgs {
   readonly number: number;
-  readonly #words: readonly bigint[];
+  readonly #words: ArrayLike<bigint>;
+  readonly #order: readonly number[] | undefined;
 
-  /** @param words Unsigned; missing ones are 0. */
-  constructor(number: number, words: readonly bigint[]) {
+  /**
+   * @param words Unsigned; missing ones are 0.
+   * @param order Where each argument is in them; default: one after the other. The registers of a frame stand in an order of their own.
+   */
+  constructor(number: number, words: ArrayLike<bigint>, order?: readonly number[]) {
     this.number = number;
     this.#words = words;
+    this.#order = order;
   }
   arg(i: number): bigint {
-    return this.#words[i] ?? 0n;
+    const at = this.#order === undefined ? i : this.#order[i];
+    return (at === undefined ? undefined : this.#words[at]) ?? 0n;
   }
   int(i: number): number {
     return Number(BigInt.asIntN(32, this.arg(i)));

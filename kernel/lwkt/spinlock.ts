@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Exec } from "../../hw/gates.ts";
+import { type Exec, NOTHING } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { panic } from "../kern/panic.ts";
 import type { Thread } from "./thread.ts";
@@ -26,21 +26,38 @@ export class Spinlock {
 }
 
 /** Takes a spinlock exclusively (`spin_lock`). Enters a critical section. */
-export function* spinLock(cx: Cx, spin: Spinlock): Exec<void> {
+export function spinLock(cx: Cx, spin: Spinlock): Exec<void> {
   const td = cx.td;
   if (spin.owner === td) panic(cx, `spin_lock: "${spin.descr}" is held by the thread that wants it`);
   td.tdCritcount++;
   td.tdSpinlocks++;
+  // Alone, and in a critical section: nobody has it.
+  if (cx.k.ncpus === 1 && spin.owner === undefined && spin.shared === 0) {
+    spin.owner = td;
+    return NOTHING;
+  }
+  return waitExclusive(cx, spin, td);
+}
+
+function* waitExclusive(cx: Cx, spin: Spinlock, td: Thread): Exec<void> {
   yield* cx.racePoint();
   while (spin.owner !== undefined || spin.shared !== 0) yield;
   spin.owner = td;
 }
 
 /** Takes a spinlock shared (`spin_lock_shared`). */
-export function* spinLockShared(cx: Cx, spin: Spinlock): Exec<void> {
+export function spinLockShared(cx: Cx, spin: Spinlock): Exec<void> {
   const td = cx.td;
   td.tdCritcount++;
   td.tdSpinlocks++;
+  if (cx.k.ncpus === 1 && spin.owner === undefined) {
+    spin.shared++;
+    return NOTHING;
+  }
+  return waitShared(cx, spin);
+}
+
+function* waitShared(cx: Cx, spin: Spinlock): Exec<void> {
   yield* cx.racePoint();
   while (spin.owner !== undefined) yield;
   spin.shared++;

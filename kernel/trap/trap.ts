@@ -203,8 +203,8 @@ function* disassembleReport(cx: Cx, report: FaultReport): Exec<readonly string[]
   return disassembler?.(report.code, report.rip);
 }
 
-/** Words of a frame in the order of the arguments of a system call: RDI RSI RDX R10 R8 R9. */
-const ARGUMENTS = [TF.rdi, TF.rsi, TF.rdx, TF.r10, TF.r8, TF.r9] as const;
+/** Where a frame's words are that are the arguments of a system call, in order: RDI RSI RDX R10 R8 R9. */
+const ARGUMENTS = [TF.rdi, TF.rsi, TF.rdx, TF.r10, TF.r8, TF.r9].map((offset) => offset / 8);
 
 /** A system call. RDI = the frame; its answer goes into the frame (`syscall2`). */
 export function* syscall2(cx: Cx): Exec<void> {
@@ -219,7 +219,7 @@ export function* syscall2(cx: Cx): Exec<void> {
   cx.k.vmmeter.vSyscall++;
   const sysent = lwp.lwpProc.pSysent!;
   const row = sysent.svTable.get(number);
-  const words = ARGUMENTS.map((offset) => view.getBigUint64(offset, true));
+  let args = new SyscallWords(number, new BigUint64Array(bytes.buffer), ARGUMENTS);
   ktrace(cx, "syscall", number, lwp.lwpProc.pPid);
   let result: SyscallResult;
   if (row === undefined) {
@@ -234,9 +234,11 @@ export function* syscall2(cx: Cx): Exec<void> {
       const stack = yield* copyin(cx, view.getBigUint64(TF.rsp, true) + 8n, (row[2] - ARGUMENTS.length) * 8);
       missing = stack === undefined;
       const more = new DataView(stack?.buffer ?? new ArrayBuffer(0));
+      const words = ARGUMENTS.map((_, i) => args.arg(i));
       for (let i = 0; i < more.byteLength; i += 8) words.push(more.getBigUint64(i, true));
+      args = new SyscallWords(number, words);
     }
-    result = missing ? { error: ERRNO.EFAULT } : yield* row[3](cx, new SyscallWords(number, words));
+    result = missing ? { error: ERRNO.EFAULT } : yield* row[3](cx, args);
   }
   const td = cx.td;
   kassert(td.tdToks.length === 0, `system call ${number} kept the token "${td.tdToks.at(-1)?.tok.tDesc}"`);

@@ -25,7 +25,7 @@ async function counts(
 }
 
 /** A clock interrupt more or less between the two runs that are compared. */
-const NOISE = 0.05;
+const NOISE = 0.1;
 
 function assertCounts(found: Counts, expected: Partial<Counts>): void {
   for (const [name, value] of Object.entries(expected)) {

@@ -6,7 +6,7 @@
  * @module
  */
 import { type Gva, gva, type Hpa, PAGE_SIZE } from "../../../hw/address.ts";
-import type { Exec, GateCpu } from "../../../hw/gates.ts";
+import { type Exec, type GateCpu, NOTHING } from "../../../hw/gates.ts";
 import { S } from "../../../hw/state.ts";
 import type { Cx } from "../../context.ts";
 import type { Kernel } from "../../kernel.ts";
@@ -224,7 +224,10 @@ export class Pc64 implements Platform {
     const me = cx.gd.gdCpuid;
     this.#ipiWanted[me] = (this.#ipiWanted[me] ?? 0) | target.gdCpumask;
   }
-  *flushIpis(cx: Cx): Exec<void> {
+  flushIpis(cx: Cx): Exec<void> {
+    return this.#ipiWanted[cx.gd.gdCpuid] ? this.#sendIpis(cx) : NOTHING;
+  }
+  *#sendIpis(cx: Cx): Exec<void> {
     for (;;) {
       const me = cx.gd.gdCpuid;
       const mask = this.#ipiWanted[me] ?? 0;
@@ -255,9 +258,11 @@ export class Pc64 implements Platform {
 
   // ---- console, power
 
-  *consoleDrain(cx: Cx): Exec<void> {
+  consoleDrain(cx: Cx): Exec<void> {
+    return this.#draining || cx.k.messages.pending.length === 0 ? NOTHING : this.#drain(cx);
+  }
+  *#drain(cx: Cx): Exec<void> {
     const { pending } = cx.k.messages;
-    if (this.#draining || pending.length === 0) return;
     this.#draining = true;
     for (let bytes = pending.shift(); bytes !== undefined; bytes = pending.shift()) {
       yield* cnwrite(cx.cpu, bytes);
