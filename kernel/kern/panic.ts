@@ -16,7 +16,7 @@ export function panic(_cx: Cx | undefined, message: string): never {
   throw new KernelPanic(message);
 }
 
-/** Stops the machine unless `condition` holds (`KASSERT`). */
-export function kassert(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new KernelPanic(message);
+/** Stops the machine unless `condition` holds (`KASSERT`). A message that is composed, on a path that is often taken, comes as a function. */
+export function kassert(condition: boolean, message: string | (() => string)): asserts condition {
+  if (!condition) throw new KernelPanic(typeof message === "string" ? message : message());
 }

@@ -65,7 +65,7 @@ export function tsleepRemove(cx: Cx, td: Thread): void {
 export function* tsleep(cx: Cx, ident: object, flags: number, wmesg: string, timo: number): Exec<number> {
   const td = cx.td;
   if (td === cx.gd.gdIdlethread) panic(cx, `tsleep: the idle thread would sleep ("${wmesg}")`);
-  kassert(cx.gd.gdIntrNestingLevel === 0, `tsleep: an interrupt handler would sleep ("${wmesg}")`);
+  kassert(cx.gd.gdIntrNestingLevel === 0, () => `tsleep: an interrupt handler would sleep ("${wmesg}")`);
   if ((flags & PINTERLOCKED) === 0) tsleepInterlock(cx, ident, flags);
   else {
     if ((td.tdFlags & TDF.TSLEEPQ) === 0) return 0;

@@ -84,7 +84,7 @@ export function* pmapEnter(
     pvPut(cx, pt);
   }
   const ptep = pt === undefined ? vtopte(cx, va) : entryIn(pt.pvM!.physAddr, indexAt(va, 1));
-  kassert(ptep !== undefined, `pmap_enter: kernel address 0x${va.toString(16)} has no page table`);
+  kassert(ptep !== undefined, () => `pmap_enter: kernel address 0x${va.toString(16)} has no page table`);
 
   const bits = pmap.pmapBits;
   const managedBit = bits[PG_MANAGED_IDX]!;

@@ -95,7 +95,7 @@ function* removeMapping(
   const managed = bits[PG_MANAGED_IDX]! | bits[PG_V_IDX]!;
   kassert(
     (pte & managed) === managed,
-    `pmap_remove_pv_pte: entry ${pte.toString(16)} of 0x${va.toString(16)} is not managed`,
+    () => `pmap_remove_pv_pte: entry ${pte.toString(16)} of 0x${va.toString(16)} is not managed`,
   );
   const m = (pte & bits[PG_DEVICE_IDX]!) !== 0n ? pv.pvM : physToVmPage(cx.k, pteFrame(pte));
   kassert(m !== undefined && m === pv.pvM, "pmap_remove_pv_pte: the entry maps another page than its pv");

@@ -109,7 +109,7 @@ function* call(cx: Cx, pmap: Pmap, entry: PmapScanEntry, func: PmapScanFunc): Ex
       // With the table locked nobody enters, and a pv goes only after its entry: then the pv is lost.
       kassert(
         entry.pt === undefined,
-        `pmap_scan: 0x${va.toString(16)} is mapped as managed, but has no pv entry`,
+        () => `pmap_scan: 0x${va.toString(16)} is mapped as managed, but has no pv entry`,
       );
       return true;
     }
@@ -118,7 +118,7 @@ function* call(cx: Cx, pmap: Pmap, entry: PmapScanEntry, func: PmapScanFunc): Ex
   }
   kassert(
     managed,
-    `pmap_scan: 0x${va.toString(16)} has a pv entry, but its entry is 0x${value.toString(16)}`,
+    () => `pmap_scan: 0x${va.toString(16)} has a pv entry, but its entry is 0x${value.toString(16)}`,
   );
   if (!(yield* func(cx, entry))) pvPut(cx, pte);
   return false;

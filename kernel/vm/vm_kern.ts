@@ -85,7 +85,7 @@ function* allocRange(
       max: VM_PROT_ALL,
       ...extra(at),
     });
-    kassert(rv === KERN_SUCCESS, `kmem_alloc: vm_map_insert answers ${rv}`);
+    kassert(rv === KERN_SUCCESS, () => `kmem_alloc: vm_map_insert answers ${rv}`);
   }
   yield* vmMapUnlock(cx, map);
   vmMapEntryRelease(count);

@@ -107,12 +107,12 @@ export function vmPageAlloc(
     return undefined;
   }
   const m = selectFree(k, color, (req & (VM_ALLOC_ZERO | VM_ALLOC_FORCE_ZERO)) !== 0);
-  kassert(m !== undefined, `vm_page_alloc: ${v.vFreeCount} free pages are counted, but none is there`);
+  kassert(m !== undefined, () => `vm_page_alloc: ${v.vFreeCount} free pages are counted, but none is there`);
   if (m === undefined) return undefined;
   vmPageTakeFree(cx, m);
   if (object === undefined) m.pindex = pindex;
   else if (!vmPageInsert(cx, m, object, pindex)) {
-    kassert((req & VM_ALLOC_NULL_OK) !== 0, `vm_page_alloc: there is a page at index ${pindex} already`);
+    kassert((req & VM_ALLOC_NULL_OK) !== 0, () => `vm_page_alloc: there is a page at index ${pindex} already`);
     vmPageFree(cx, m);
     return undefined;
   }

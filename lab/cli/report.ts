@@ -94,11 +94,18 @@ export function describeEnd(end: DriveEnd): string {
   }
 }
 
+/** A number with a comma before every three digits. By hand: the host's formatter takes a tenth of a second to load. */
+function grouped(value: number): string {
+  const [whole, fraction] = String(value).split(".");
+  const text = whole!.replace(/\B(?=(\d{3})+$)/g, ",");
+  return fraction === undefined ? text : `${text}.${fraction}`;
+}
+
 /** The last line: one, for people. */
 export function summary(machine: Machine, end: DriveEnd, milliseconds: number): string {
   const seconds = (machine.now / TICKS_PER_SECOND).toFixed(6);
   const mips = milliseconds > 0 ? (machine.instructions / 1000 / milliseconds).toFixed(1) : "-";
-  return `exuvia: ${describeEnd(end)}; ${machine.instructions.toLocaleString("en-US")} instructions, ` +
+  return `exuvia: ${describeEnd(end)}; ${grouped(machine.instructions)} instructions, ` +
     `${seconds} s on the machine, ${
       (milliseconds / 1000).toFixed(3)
     } s here (${mips} MIPS, ${machine.engine})`;
@@ -143,9 +150,9 @@ export function renderStats(stats: RunStats): string {
   const rows: [string, string][] = [];
   const add = (name: string, value: unknown) => {
     const text = typeof value === "number"
-      ? value.toLocaleString("en-US")
+      ? grouped(value)
       : Array.isArray(value)
-      ? value.map((n: number) => n.toLocaleString("en-US")).join(" ")
+      ? value.map((n: number) => grouped(n)).join(" ")
       : String(value);
     rows.push([name, text]);
   };

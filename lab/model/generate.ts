@@ -178,6 +178,8 @@ export class Generator {
 export function touches(model: VmModel, op: Op): { readonly reads: unknown[]; readonly writes: unknown[] } {
   const space = model.processes.get(op.p)!;
   const process = `process ${op.p}`;
+  // Names, file data and mincore's answers go by way of a page that a whole address space has in common.
+  const scratch = `scratch ${spaceKey(model, op.p)}`;
   const pageKey = (page: number) => `${spaceKey(model, op.p)}:${page}`;
   const content = (page: number): unknown[] => {
     const slot = space.pages.get(page)?.slot;
@@ -195,11 +197,11 @@ export function touches(model: VmModel, op: Op): { readonly reads: unknown[]; re
       return { reads: [], writes: [process, ...fileKeys(op.file)] };
     case "pwrite":
       // A longer file shows pages that were beyond its end.
-      return { reads: [], writes: [process, ...fileKeys(op.file)] };
+      return { reads: [], writes: [process, scratch, ...fileKeys(op.file)] };
     case "pressure":
       return { reads: [], writes: [process] };
     case "pread":
-      return { reads: [`file ${op.file}:${op.page}`], writes: [process] };
+      return { reads: [`file ${op.file}:${op.page}`], writes: [process, scratch] };
     case "fork":
     case "exit": {
       const keys: unknown[] = [];
@@ -207,7 +209,7 @@ export function touches(model: VmModel, op: Op): { readonly reads: unknown[]; re
       return { reads: keys, writes: op.kind === "fork" ? [process, `process ${op.child}`] : [process] };
     }
     default: {
-      const reads: unknown[] = [], writes: unknown[] = [process];
+      const reads: unknown[] = [], writes: unknown[] = op.kind === "mincore" ? [process, scratch] : [process];
       for (let page = op.page; page < op.page + op.count; page++) {
         writes.push(pageKey(page));
         if (op.kind === "madvise") writes.push(...content(page));

@@ -1,5 +1,5 @@
 /** The exercisers of user/: each checks its data and says ok; nothing leaks, and no revoked translation is used. */
-import { assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { mayRead, run, type RunOptions } from "./user_fixture.ts";
 
@@ -15,6 +15,7 @@ const RUNS: readonly (readonly [command: string, options: RunOptions])[] = [
   ["mprotsegv 32 60", { ...HARD, cpus: 2 }],
   ["thrhammer 3 4 24", { ...HARD, cpus: 4 }],
   ["thrhammer 2 4 8", {}],
+  ["thrfork 2 3 4", { ...HARD, cpus: 3 }],
   ["swapthrash 5 2", { memory: 4 << 20, swap: 16, cpus: 2 }],
   ["stress -v 2 -b 512K -c 1 -f 1 -i 1 -r 1", { cpus: 2 }],
   ["fuzz 5 600", { ...HARD, cpus: 2 }],
@@ -33,6 +34,24 @@ describe("exercisers", { ignore: !mayRead }, () => {
       assertEquals(leaks, []);
     });
   }
+});
+
+describe("with a historical bug", { ignore: !mayRead }, () => {
+  it("thrfork sees a parent's store in the child, when fork tells no other processor", () => {
+    const { console, statuses, stale } = run(["thrfork 2 3 6"], {
+      ...HARD,
+      cpus: 3,
+      bugs: ["fork-no-flush"],
+    });
+    assertMatch(console, /thrfork: page \d+ of thread \d+ changed in the child/);
+    assertEquals(statuses, [1]);
+    assert(stale.length > 0);
+  });
+
+  it("the sanitizer sees the use of a revoked translation, when no other processor is told of any change", () => {
+    const { stale } = run(["forkcow 2 3 16"], { ...HARD, cpus: 3, bugs: ["inval-no-ipi"] });
+    assert(stale.length > 0);
+  });
 });
 
 describe("kbench", { ignore: !mayRead }, () => {

@@ -34,6 +34,8 @@ export type RunOptions = MachineOptions & {
   readonly files?: Readonly<Record<string, string>>;
   /** MiB of swap. Default: no disk. */
   readonly swap?: number;
+  /** Historical bugs to bring back. */
+  readonly bugs?: readonly string[];
   /** What is typed, and at which second of the machine's time. */
   readonly typed?: readonly (readonly [second: number, text: string])[];
 };
@@ -43,7 +45,7 @@ export type RunOptions = MachineOptions & {
  * nobody sees reads every program and /t: that files have memory objects from then on is no leak of the others.
  */
 export function run(commands: readonly string[], options: RunOptions = {}): UserRun {
-  const { files, swap, typed, ...machineOptions } = options;
+  const { files, swap, typed, bugs, ...machineOptions } = options;
   const bytes: number[] = [];
   const stale: string[] = [];
   let before: KernelUse | undefined;
@@ -78,6 +80,7 @@ export function run(commands: readonly string[], options: RunOptions = {}): User
     }),
     verbose: false,
     faultReports: false,
+    bugs: bugs ?? [],
     onCommandEnd(k) {
       const use = kernelUse(k);
       if (before === undefined) before = use;
