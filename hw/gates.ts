@@ -291,6 +291,9 @@ class Done<T> implements Iterable<Step, T, void>, Iterator<Step, T, void> {
 /** The computation that is over before it begins: what functions give that seldom have to wait, and need no generator when they do not. */
 export const NOTHING: Exec<void> = new Done<void>(undefined);
 
+/** Results on their way to the `yield*` that waits for them: it has them before anything else runs. */
+const doneNumber = new Done(0), doneBigint = new Done(0n), doneBytes = new Done(new Uint8Array(0));
+
 /** Activity state of a halted processor, as in the VMCS. */
 const ACTIVITY_HLT = 1;
 /** Host address of a page that is always zero (see `CPU_BLOCK_BASE`). */
@@ -317,9 +320,6 @@ export class GateCpu {
   /** Tells the table that this step moved to another address space and takes its continuation along. */
   rebind = false;
   readonly #procedures: Procedures;
-  readonly #number = new Done(0);
-  readonly #bigint = new Done(0n);
-  readonly #bytes = new Done(new Uint8Array(0));
 
   /** Made by the table, one per continuation. */
   constructor(cpu: Cpu, gates: GateTable, procedures: Procedures) {
@@ -345,8 +345,8 @@ export class GateCpu {
   /** Reads 64 bits, unsigned. */
   load64(va: Gva): Exec<bigint> {
     try {
-      this.#bigint.value = this.#read64(va);
-      return this.#bigint;
+      doneBigint.value = this.#read64(va);
+      return doneBigint;
     } catch (error) {
       return this.#again(error, () => this.#read64(va));
     }
@@ -384,8 +384,8 @@ export class GateCpu {
       return this.cpu.memory.u8.slice(at, at + length);
     };
     try {
-      this.#bytes.value = attempt();
-      return this.#bytes;
+      doneBytes.value = attempt();
+      return doneBytes;
     } catch (error) {
       return this.#again(error, attempt);
     }
@@ -599,8 +599,8 @@ export class GateCpu {
       return old;
     };
     try {
-      this.#bigint.value = attempt();
-      return this.#bigint;
+      doneBigint.value = attempt();
+      return doneBigint;
     } catch (error) {
       return this.#again(error, attempt);
     }
@@ -609,8 +609,8 @@ export class GateCpu {
   #load(va: Gva, size: 1 | 2 | 4): Exec<number> {
     try {
       split(va);
-      this.#number.value = this.cpu.access.read(scratch32[0]!, scratch32[1]!, size) >>> 0;
-      return this.#number;
+      doneNumber.value = this.cpu.access.read(scratch32[0]!, scratch32[1]!, size) >>> 0;
+      return doneNumber;
     } catch (error) {
       return this.#again(error, () => {
         split(va);
