@@ -378,28 +378,27 @@ export class GateCpu {
   }
   /** Reads `length` bytes into a fresh array, in pieces that end at page borders; each piece is all or nothing. */
   loadBytes(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
-    if (length === 0 || length > pageRest(va)) return this.#loadPieces(va, length);
-    const attempt = () => {
-      const at = this.#pull(va, length);
-      return this.cpu.memory.u8.slice(at, at + length);
-    };
+    return this.loadInto(va, new Uint8Array(length));
+  }
+  /** As {@link loadBytes}, into an array that there is; gives it back. */
+  loadInto(va: Gva, out: Uint8Array<ArrayBuffer>): Exec<Uint8Array<ArrayBuffer>> {
+    if (out.length === 0 || out.length > pageRest(va)) return this.#loadPieces(va, out);
     try {
-      doneBytes.value = attempt();
+      this.#pullInto(va, out, 0, out.length);
+      doneBytes.value = out;
       return doneBytes;
     } catch (error) {
-      return this.#again(error, attempt);
+      return this.#again(error, () => {
+        this.#pullInto(va, out, 0, out.length);
+        return out;
+      });
     }
   }
-  *#loadPieces(va: Gva, length: number): Exec<Uint8Array<ArrayBuffer>> {
-    const out = new Uint8Array(length);
-    for (let done = 0; done < length;) {
-      const from = (va + BigInt(done)) as Gva;
-      const piece = Math.min(pageRest(from), length - done);
-      yield* this.#run(() => {
-        const { memory } = this.cpu;
-        const at = this.#pull(from, piece);
-        out.set(memory.u8.subarray(at, at + piece), done);
-      });
+  *#loadPieces(va: Gva, out: Uint8Array<ArrayBuffer>): Exec<Uint8Array<ArrayBuffer>> {
+    for (let done = 0; done < out.length;) {
+      const from = (va + BigInt(done)) as Gva, to = done;
+      const piece = Math.min(pageRest(from), out.length - done);
+      yield* this.#run(() => this.#pullInto(from, out, to, piece));
       done += piece;
     }
     return out;
@@ -576,6 +575,11 @@ export class GateCpu {
     split(from);
     this.cpu.access.readBytes(scratch32[0]!, scratch32[1]!, GATE_PAGE, bytes);
     return GATE_PAGE;
+  }
+
+  #pullInto(from: Gva, out: Uint8Array, to: number, bytes: number): void {
+    const at = this.#pull(from, bytes);
+    out.set(this.cpu.memory.u8.subarray(at, at + bytes), to);
   }
 
   #push(to: Gva, host: number, bytes: number): void {

@@ -19,6 +19,7 @@ export class LinuxEmuldata {
   /** Robust lists by `lwpTid`, for get_robust_list. Nobody walks them: a mutex whose owner ends stays locked. */
   readonly robust: Map<number, bigint> = new Map();
 
+  /** A program's at its start, or a child's with its parent's break. */
   constructor(leader: number, brk: bigint) {
     this.leader = leader;
     this.brk = brk;

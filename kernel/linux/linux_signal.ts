@@ -106,7 +106,7 @@ export const LINUX_SIGINFO_BYTES = 128;
 /** `si_code` of a signal that the kernel sends. */
 export const SI_KERNEL = 0x80;
 /** `si_code` of a signal that tgkill sends. */
-export const SI_TKILL = -6;
+export const SI_TKILL: number = -6;
 
 /** `si_code`s that have other numbers: integer overflow and division changed places. */
 function linuxCode({ siSigno, siCode }: signal.Siginfo): number {

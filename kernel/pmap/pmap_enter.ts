@@ -89,6 +89,7 @@ export function* pmapEnter(
   const bits = pmap.pmapBits;
   const managedBit = bits[PG_MANAGED_IDX]!;
   const origpte = yield* cx.cpu.load64(ptep);
+  if (!managed && cx.k.bug("unmanaged-unlocked")) yield* cx.racePoint();
   kassert(
     origpte === 0n || ((origpte & managedBit) !== 0n) === managed,
     "pmap_enter: a managed mapping meets an unmanaged one",

@@ -68,7 +68,7 @@ export function* pmapInvalInterlock(cx: Cx, info: PmapInvalInfo, pmap: Pmap, va:
   yield* cx.racePoint();
   // Historical bug (cc694a4adf): the set is read first, and then locked. Who joins it in between is missed.
   const early = cx.k.bug("inval-mask-order") ? pmap.pmActive : undefined;
-  if (early !== undefined) yield* cx.racePoint();
+  if (early !== undefined) { for (let i = 0; i < 4; i++) yield* cx.racePoint(); }
   while (pmap.pmActiveLock) {
     // Whoever has the lock may be waiting for this CPU.
     yield* lwktProcessIpiq(cx, false);

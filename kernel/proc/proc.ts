@@ -186,6 +186,11 @@ export class Lwp {
   readonly lwpSiginfo = new Map<number, Siginfo>();
   /** Linear address of the user trap frame on its kernel stack (`lwp_md.md_regs`). */
   lwpMdRegs: Gva | undefined;
+  /**
+   * Bytes of that frame as they were at the entry into the kernel that is being served; one buffer, since an lwp enters from user mode
+   * once at a time.
+   */
+  lwpMdFrame: Uint8Array<ArrayBuffer> | undefined;
   /** FS base, the thread's TLS (`td_tls.info[0].base`); the platform loads it when the thread gets a processor. */
   lwpTls = 0n;
   /** GS base of the user. */

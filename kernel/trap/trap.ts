@@ -70,10 +70,8 @@ const SIGNALS: Readonly<Record<number, readonly [sig: number, code: number]>> = 
 export function* trap(cx: Cx, pc64: Pc64): Exec<void> {
   const { cpu } = cx;
   const at = cpu.gpr(RDI);
-  const bytes = yield* cpu.loadBytes(gva(at), TF_BYTES);
-  const view = new DataView(bytes.buffer);
-  const vector = view.getUint32(TF.trapno, true);
-  const user = (view.getUint32(TF.cs, true) & 3) === 3;
+  const vector = yield* cpu.load32(gva(at + BigInt(TF.trapno)));
+  const user = ((yield* cpu.load32(gva(at + BigInt(TF.cs)))) & 3) === 3;
   if (vector >= FIRST_INTERRUPT) {
     yield* interrupt(cx, pc64, vector, user);
     if (user) {
@@ -90,11 +88,16 @@ export function* trap(cx: Cx, pc64: Pc64): Exec<void> {
     const lwp = cx.lwp!;
     lwp.lwpMdRegs = gva(at);
     cpu.setInterrupts(true);
-    yield* userTrap(cx, lwp, bytes, vector);
+    yield* userTrap(cx, lwp, yield* entryFrame(cx, lwp, at), vector);
     yield* userret(cx);
     return;
   }
-  yield* kernelTrap(cx, bytes, vector);
+  yield* kernelTrap(cx, yield* cpu.loadBytes(gva(at), TF_BYTES), vector);
+}
+
+/** The frame of an entry from user mode. */
+function entryFrame(cx: Cx, lwp: Lwp, at: bigint): Exec<Uint8Array<ArrayBuffer>> {
+  return cx.cpu.loadInto(gva(at), lwp.lwpMdFrame ??= new Uint8Array(TF_BYTES));
 }
 
 /** An exception in user mode: mended, or a signal. */
@@ -213,7 +216,7 @@ export function* syscall2(cx: Cx): Exec<void> {
   const lwp = cx.lwp!;
   lwp.lwpMdRegs = gva(at);
   cpu.setInterrupts(true);
-  const bytes = yield* cpu.loadBytes(gva(at), TF_BYTES);
+  const bytes = yield* entryFrame(cx, lwp, at);
   const view = new DataView(bytes.buffer);
   const number = view.getUint32(TF.rax, true);
   cx.k.vmmeter.vSyscall++;
@@ -241,7 +244,10 @@ export function* syscall2(cx: Cx): Exec<void> {
     result = missing ? { error: ERRNO.EFAULT } : yield* row[3](cx, args);
   }
   const td = cx.td;
-  kassert(td.tdToks.length === 0, () => `system call ${number} kept the token "${td.tdToks.at(-1)?.tok.tDesc}"`);
+  kassert(
+    td.tdToks.length === 0,
+    () => `system call ${number} kept the token "${td.tdToks.at(-1)?.tok.tDesc}"`,
+  );
   kassert(td.tdCritcount === 0, () => `system call ${number} left a critical section open`);
   yield* answer(cx, lwp, view, result);
   yield* userret(cx);

@@ -104,9 +104,10 @@ const FRESH = 0x2000_0000n, FRESH_PAGES = 40;
 export function* storeWhileEvicted(cx: Cx, stage: Stage): Exec<void> {
   yield* mapAnonymous(cx, FRESH, FRESH_PAGES, false);
   let touched = -1, evicted = -1;
-  yield* stage.child(cx, "share", 1, function* (inner) {
+  const other = (cx.gd.gdCpuid + 1) % cx.k.ncpus;
+  yield* stage.child(cx, "share", other, function* (inner) {
     for (let page = 0; page < FRESH_PAGES && stage.failure === undefined; page++) {
-      while (touched < page && stage.failure === undefined) yield;
+      yield* stage.until(inner, () => touched >= page);
       for (let i = stage.below(60); i > 0; i--) yield;
       yield* evict(inner, inner.proc!.pVmspace!, FRESH + BigInt(page) * PAGE);
       evicted = page;
@@ -118,7 +119,7 @@ export function* storeWhileEvicted(cx: Cx, stage: Stage): Exec<void> {
     touched = page;
     for (let i = stage.below(250); i > 0; i--) yield;
     yield* suword(cx, at, value);
-    while (evicted < page && stage.failure === undefined) yield;
+    yield* stage.until(cx, () => evicted >= page);
     const word = yield* fuword(cx, at);
     if (word !== value) stage.fail(`data: page ${page} has ${word}, not ${value}, after it was taken away`);
   }

@@ -19,7 +19,7 @@ export interface Hunt {
 }
 
 /** Steps that a hunt may take: ten times what the longest one takes when nothing is wrong. */
-const STEPS = 5_000_000;
+const STEPS = 1_500_000;
 
 /** All hunts, in the order of the table of bugs. */
 export const HUNTS: readonly Hunt[] = [
@@ -55,8 +55,8 @@ export const HUNTS: readonly Hunt[] = [
       pages: 2,
       shared: false,
       spaces: [[0, 1, 1, 2, 2]],
-      turns: 50,
-      work: { write: 2, burst: 2, protect: 4, yield: 8 },
+      turns: 60,
+      work: { write: 2, burst: 2, protect: 4, yield: 16 },
     }),
   },
   {
@@ -104,7 +104,7 @@ export const HUNTS: readonly Hunt[] = [
       shared: true,
       spaces: [[0, 1, 2], [1, 2, 0]],
       turns: 40,
-      work: { write: 4, burst: 3, evict: 4, protect: 4, yield: 8 },
+      work: { write: 4, burst: 3, evict: 4, protect: 4, yield: 12 },
     }),
   },
   {
@@ -155,7 +155,7 @@ export const HUNTS: readonly Hunt[] = [
       shared: false,
       spaces: [[0, 1, 2]],
       turns: 20,
-      work: { writemem: 6, fork: 2, write: 4 },
+      work: { writemem: 6, evict: 1, fork: 2, write: 4 },
     }),
   },
   { bug: "fault-page-no-growstack", cpus: 1, seeds: 1, act: writeBelowStack },

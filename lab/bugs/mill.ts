@@ -156,7 +156,9 @@ class Miller {
       case "fork":
         return yield* this.#fork(cx);
       case "evict":
-        return yield* evict(cx, cx.proc!.pVmspace!, DATA + BigInt(page) * PAGE, stage.below(2) === 0);
+        yield* evict(cx, cx.proc!.pVmspace!, DATA + BigInt(page) * PAGE, stage.below(2) === 0);
+        if (this.#options.work.check !== undefined) stage.check(cx);
+        return;
       case "remap": {
         const at = OWN + BigInt(this.#lane) * OWN_STEP + BigInt(stage.below(3)) * 0x20_0000n;
         yield* mapAnonymous(cx, at, 3, false);
@@ -169,7 +171,9 @@ class Miller {
         if (this.#next === 1n) yield* mapAnonymous(cx, source, 1, false);
         yield* suword(cx, source, ++this.#next);
         // What is to be written may have to come from swap first.
-        for (let i = stage.below(4); i > 0; i--) yield* evict(cx, pVmspace!, source);
+        if (this.#options.work.evict !== undefined) {
+          for (let i = stage.below(4); i > 0; i--) yield* evict(cx, pVmspace!, source);
+        }
         if ((yield* vmspaceWritemem(cx, pVmspace!, this.#address(page), source, 8)) === 0) {
           this.#words[page] = this.#next;
         }

@@ -68,7 +68,15 @@ export class Stage {
   /** Waits until so many processes have come here, so that none has done its work before the others exist. */
   *meet(cx: Cx, processes: number): Exec<void> {
     this.#met++;
-    while (this.#met < processes && this.#failure === undefined) yield* lwktYield(cx);
+    yield* this.until(cx, () => this.#met >= processes);
+  }
+
+  /** Waits for something without sleeping, or until something has been seen to be wrong. */
+  *until(cx: Cx, holds: () => boolean): Exec<void> {
+    while (!holds() && this.#failure === undefined) {
+      yield;
+      yield* lwktYield(cx);
+    }
   }
 
   /** A number from 0 to n − 1. */

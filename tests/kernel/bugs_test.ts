@@ -1,0 +1,17 @@
+/** Every historical bug has a hunt that finds it, and finds nothing without it. `deno task bugs` does it with more seeds. */
+import { assertEquals, assertMatch } from "@std/assert";
+import { describe, it } from "@std/testing/bdd";
+import { HISTORICAL_BUGS } from "../../kernel/bugs.ts";
+import { HUNTS, runHunt } from "../../lab/bugs/hunts.ts";
+
+describe("historical bugs", () => {
+  it("has one hunt for each", () => {
+    assertEquals(HUNTS.map(({ bug }) => bug).toSorted(), HISTORICAL_BUGS.map(({ name }) => name).toSorted());
+  });
+  for (const hunt of HUNTS) {
+    it(`finds ${hunt.bug} with the seed on record, and nothing without the bug`, () => {
+      assertMatch(runHunt(hunt, hunt.seed, true) ?? "nothing found", hunt.witness);
+      assertEquals(runHunt(hunt, hunt.seed, false), undefined);
+    });
+  }
+});
