@@ -7,6 +7,7 @@
  * @module
  */
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
+import { CR4_FEATURES } from "../cr4_features.ts";
 import type { CpuModel } from "../cpuid.ts";
 import { loadPdptes as loadPdpteRegisters } from "../paging.ts";
 import * as state from "../state.ts";
@@ -18,28 +19,6 @@ const { EXIT_END, EXIT_NONE, S, SEG } = state;
 
 /** Bits of CR0 that exist; the others are ignored. */
 const CR0_WRITABLE = CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG;
-
-/** The feature that each CR4 bit needs. */
-const CR4_FEATURES: readonly (readonly [bit: number, feature: string])[] = [
-  [CR4.TSD, "tsc"],
-  [CR4.DE, "de"],
-  [CR4.PSE, "pse"],
-  [CR4.PAE, "pae"],
-  [CR4.MCE, "mce"],
-  [CR4.PGE, "pge"],
-  [CR4.PCE, "fpu"],
-  [CR4.OSFXSR, "fxsr"],
-  [CR4.OSXMMEXCPT, "sse"],
-  [CR4.UMIP, "umip"],
-  [CR4.LA57, "la57"],
-  [CR4.FSGSBASE, "fsgsbase"],
-  [CR4.PCIDE, "pcid"],
-  [CR4.OSXSAVE, "xsave"],
-  [CR4.SMEP, "smep"],
-  [CR4.SMAP, "smap"],
-  [CR4.PKE, "pku"],
-  // CR4.VMXE belongs here with "vmx" once a model offers it.
-];
 
 /** Bits of CR4 that `model` lets software set. */
 export function cr4Mask(model: CpuModel): number {
