@@ -10,7 +10,8 @@
  *
  * Who does what, with state fields `S.VMX_…`:
  * - vmx/entry.ts and vmx/exit.ts set VMX_MODE, VMX_VPID, VMX_EPT, VMX_EPTP, the PDPTE registers (S.PDPTE) and all control
- *   registers, then call `contextChanged(cpu, entered)` of hw/ept.ts, once a transition.
+ *   registers, then call `contextChanged(cpu, entered)` of hw/ept.ts, once a transition; before the first change `contextChanging(cpu)`,
+ *   without which the fast TLB is emptied.
  * - hw/ept.ts has what translation does about it: `isValidEptp(model, low, high)`, `invept(cpu, type, eptpLow, eptpHigh)`,
  *   `invvpid(cpu, type, vpid, linLow, linHigh)`, `contextChanged(cpu, entered)`, `eptpSwitched(cpu)`. Operands are checked before.
  * - An EPT violation, misconfiguration or full PML fills VMX_LINEAR and VMX_PHYSICAL ({@link setExitAddresses}), then
