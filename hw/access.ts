@@ -15,6 +15,8 @@
 import { type AccessOptions, pagingFeatures, storeFor } from "./access_options.ts";
 import type { Bus, CodeWatch } from "./bus.ts";
 import { type Cpu, FAULT, VECTOR } from "./cpu.ts";
+import type { EptFeatures } from "./ept_format.ts";
+import { modelEptFeatures } from "./ept.ts";
 import * as paging from "./paging.ts";
 import { isCanonical, type PagingFeatures } from "./paging.ts";
 import { Sanitizer } from "./sanitizer.ts";
@@ -60,6 +62,8 @@ export const HOW = {
 const IMPLICIT = HOW.IMPLICIT, STACK = HOW.STACK;
 
 const TWO32 = 0x1_0000_0000;
+/** Offset in a bank of the fast TLB of the first context whose data tables stay empty. */
+const CHECKED_FROM = CONTEXT.SUPERVISOR_CHECKED * FTLB_CONTEXT_BYTES;
 /** Access rights of a segment: unusable, present, code or data; see `AR` in sys/mode.ts. */
 const AR_UNUSABLE = 0x1_0000, AR_PRESENT = 0x80, AR_S = 0x10, AR_DB = 0x4000;
 
@@ -79,6 +83,8 @@ export class Access {
   readonly sanitizer: Sanitizer | undefined;
   /** What the CPU model says about paging. */
   readonly features: PagingFeatures;
+  /** What the CPU model says about EPT. */
+  readonly eptFeatures: EptFeatures;
   /** Told of each explicit or implicit data access that is going to happen while DR7 enables data breakpoints (sys/debug.ts). */
   onDataAccess: ((linLow: number, linHigh: number, bytes: number, write: boolean) => void) | undefined;
 
@@ -92,8 +98,6 @@ export class Access {
   readonly #physical: PhysicalBytes;
   /** Whether data translations may enter the fast TLB. */
   readonly #bypass: boolean;
-  /** Host address of the first context whose data tables stay empty. */
-  readonly #checkedFrom: number;
 
   // The access at hand, after #locate: physical addresses of its first byte and of its second page.
   #at = 0;
@@ -121,26 +125,27 @@ export class Access {
     this.#u32 = memory.u32;
     this.#view = new DataView(memory.buffer);
     this.features = options.features ?? pagingFeatures(cpu.model);
+    this.eptFeatures = options.eptFeatures ?? modelEptFeatures(cpu.model);
     this.sanitizer = options.sanitizer === true ? new Sanitizer() : options.sanitizer || undefined;
     this.#physical = new PhysicalBytes(cpu, this.sanitizer);
     const store = storeFor(cpu, options, this.sanitizer !== undefined);
     this.tlb = new Tlb(cpu, store);
-    this.sanitizer?.attach(cpu, this.features);
+    this.sanitizer?.attach(cpu, this.features, this.eptFeatures);
     this.translator = new Translator(
       cpu,
       this.tlb,
       this.features,
+      this.eptFeatures,
       this.sanitizer,
       // A table entry's flags, where the walker can't store them itself.
       (physical, value) => cpu.bus.write(physical, 4, value),
     );
     this.#bypass = this.sanitizer === undefined && (store === undefined || store.bypass);
-    this.#checkedFrom = cpu.base + S.TLB + CONTEXT.SUPERVISOR_CHECKED * FTLB_CONTEXT_BYTES;
     cpu.set32(S.TLBCTX, fastContextAddress(cpu));
     const { mapChanged } = cpu.bus;
     cpu.bus.mapChanged = () => {
       mapChanged?.();
-      this.tlb.flushFast();
+      this.tlb.flushFastBanks();
     };
   }
 
@@ -298,6 +303,15 @@ export class Access {
     this.#bus.write(address, size, value);
   }
 
+  /**
+   * Host-physical address at which the bytes of a guest-physical one are read where EPT translates: for loads of PDPTE registers.
+   *
+   * @throws {typeof FAULT} with a VM exit (or #VE) pending.
+   */
+  guestPhysicalRead(low: number, high: number): number {
+    return this.translator.readGuestPhysical(low, high, 3);
+  }
+
   // ---- for engines: nothing is thrown
 
   /**
@@ -388,8 +402,8 @@ export class Access {
     const access = i32[(s + S.CPL) >>> 2] === 3 ? ACCESS.FETCH | ACCESS.USER : ACCESS.FETCH;
     const translator = this.translator;
     const code = translator.translate(linLow, linHigh, access);
-    if (code >= 0) {
-      translator.pageFault(linLow, linHigh, code);
+    if (code !== -1) {
+      translator.refuse(linLow, linHigh, code);
       return -1;
     }
     this.#fetchLow = linLow & ~0xfff;
@@ -440,8 +454,8 @@ export class Access {
     }
     const translator = this.translator;
     const code = translator.translate(linLow, linHigh, access);
-    if (code >= 0) {
-      translator.pageFault(linLow, linHigh, code);
+    if (code !== -1) {
+      translator.refuse(linLow, linHigh, code);
       return false;
     }
     const inPage = linLow & 0xfff;
@@ -453,8 +467,8 @@ export class Access {
       const wraps = (nextLow | 0) === 0 && i32[(s + S.CODEMODE) >>> 2] === 2;
       const nextHigh = wraps ? (linHigh + 1) | 0 : linHigh | 0;
       const nextCode = translator.translate(nextLow | 0, nextHigh, access);
-      if (nextCode >= 0) {
-        translator.pageFault(nextLow | 0, nextHigh, nextCode);
+      if (nextCode !== -1) {
+        translator.refuse(nextLow | 0, nextHigh, nextCode);
         return false;
       }
       this.#at2 = translator.page;
@@ -476,7 +490,7 @@ export class Access {
   /** Puts the translation at hand in the fast TLB, if its page and the state of the processor let it. */
   #fill(linLow: number, linHigh: number, access: number, how: number): void {
     const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
-    if (context >= this.#checkedFrom) return;
+    if (context - this.#i32[(this.#base + S.TLBBANK) >>> 2]! >= CHECKED_FROM) return;
     const translator = this.translator, { page, shift, global } = translator;
     const flags = this.#physical.flags(page);
     if ((flags & (PAGE_RAM | PAGE_WATCH)) !== PAGE_RAM) return;
@@ -503,7 +517,7 @@ export class Access {
       : i32[(s + S.CR4) >>> 2]! & CR4_SMAP
       ? CONTEXT.SUPERVISOR_SMAP
       : CONTEXT.SUPERVISOR;
-    return s + S.TLB + context * FTLB_CONTEXT_BYTES;
+    return i32[(s + S.TLBBANK) >>> 2]! + context * FTLB_CONTEXT_BYTES;
   }
 
   /** False, with #GP(0) or #SS(0) recorded, when a byte of the access is not canonical. */

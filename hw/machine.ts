@@ -365,7 +365,7 @@ export class Machine {
     if (this.gates !== undefined && this.gates.live > 0) {
       throw new Error("Cannot take a snapshot: continuations of gates are alive and can't be copied");
     }
-    for (const cpu of this.cpus) cpu.access.tlb.flushAll();
+    for (const cpu of this.cpus) cpu.access.tlb.reset();
     const pages = new Map<number, Uint8Array>();
     for (let page = 0; page < this.memory.ramBytes / 4096; page++) {
       if (!this.#isZeroPage(page)) pages.set(page, this.#page(page).slice());
@@ -401,7 +401,7 @@ export class Machine {
     this.random.load(snapshot.random);
     this.#inputs = [...snapshot.inputs];
     for (const cpu of this.cpus) {
-      cpu.access.tlb.flushAll();
+      cpu.access.tlb.reset();
       updateMode(cpu);
     }
     this.#stop = null;

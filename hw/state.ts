@@ -288,14 +288,18 @@ export const S = {
   VMX_ABORTED: 0xb24,
   /** u32: 1 while MONITOR is armed. */
   VMX_MONITOR: 0xb28,
-  /** 256 bytes of the EPT walker and its caches (hw/ept.ts). */
-  EPT: 0xb80,
+  /** u32: host address of the bank of fast TLB contexts in force: {@link S.TLB}, in non-root operation {@link S.TLBGUEST}. */
+  TLBBANK: 0xb80,
+  /** u32: VPID of the latest VM entry, 0 without "enable VPID"; the VM exit goes by it. */
+  TLBVPID: 0xb84,
   /** Step records: copies of up to STEP_RECORDS_MAX records, then a stop record. */
   STEP: 0x1000,
-  /** Fast TLB contexts (see FTLB_CONTEXTS). */
+  /** Fast TLB contexts (see FTLB_CONTEXTS) of root operation, and outside VMX operation. */
   TLB: 0x2000,
+  /** The same for non-root operation: VM transitions leave both as they are where VPIDs let them. */
+  TLBGUEST: 0x2_0000,
   /** A fetch table that never hits: in force while CS is not flat. Follows the contexts. */
-  NOFETCH: 0x3_0000,
+  NOFETCH: 0x3_e000,
 } as const;
 
 /** Content of {@link S.BIAS}. */

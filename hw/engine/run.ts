@@ -63,8 +63,8 @@ export class Processor {
   #done = 0;
   /** Budget of the engine's run that is going on; with S.REMAINING it says how far that is. */
   #given = 0;
-  /** Code mode for which the fetch tables were filled. */
-  #mode = -1;
+  /** Code mode for which the fetch tables were filled, by bank of the fast TLB: root, non-root operation. */
+  readonly #modes = [-1, -1];
   /** When the last `instruction` event was. */
   #told = -1;
 
@@ -235,10 +235,11 @@ export class Processor {
     const { cpu } = this;
     const i32 = this.#i32, at = this.#at;
     const mode = i32[at + (S.CODEMODE >>> 2)]!;
-    if (mode !== this.#mode) {
+    const bank = i32[at + (S.TLBBANK >>> 2)]! === cpu.base + S.TLBGUEST ? 1 : 0;
+    if (mode !== this.#modes[bank]) {
       // Slot tables are of one code mode, fetch entries do not say of which.
       dropSlotTables(cpu);
-      this.#mode = mode;
+      this.#modes[bank] = mode;
     }
     if (this.#traced) {
       this.#tell();

@@ -120,7 +120,7 @@ export function updateTlbContext(cpu: Cpu): void {
   }
   const smap = (i32[at + (S.CR4 >>> 2)]! & CR4.SMAP) !== 0;
   const context = user ? CONTEXT.USER : smap ? CONTEXT.SUPERVISOR_SMAP : CONTEXT.SUPERVISOR;
-  i32[at + (S.TLBCTX >>> 2)] = cpu.base + S.TLB + context * FTLB_CONTEXT_BYTES;
+  i32[at + (S.TLBCTX >>> 2)] = i32[at + (S.TLBBANK >>> 2)]! + context * FTLB_CONTEXT_BYTES;
 }
 
 /** Recomputes SSETRAP, FPUTRAP and MMXTRAP from CR0 and CR4. */
@@ -260,7 +260,7 @@ export function resetCpu(cpu: Cpu, waitForSipi = false): void {
   for (let at: number = S.FPR; at < S.SPILL; at += 4) cpu.set32(at, 0);
   cpu.set32(S.MXCSR, 0x1f80);
   cpu.set32(S.ACTIVITY, waitForSipi ? 3 : 0);
-  cpu.access?.tlb.flushAll();
+  cpu.access?.tlb.reset();
   updateMode(cpu);
 }
 
