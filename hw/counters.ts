@@ -102,6 +102,7 @@ export class Counters implements CounterValues {
   get eptReferencesBySlot(): number[] {
     const by = Array.from({ length: 36 }, () => 0);
     this.eptPaths.forEach((n, path) => {
+      if (n === 0) return;
       const slot = path >>> 6;
       for (let level = path & 7; level > 0 && level <= ((path >>> 3) & 7); level++) {
         by[slot * 6 + level]! += n;
