@@ -65,6 +65,8 @@ export class GuestBench extends Bench {
     this.eptp = this.pointerTo(this.eptRoot);
     this.#guestCr3 = this.gpa(this.root);
     this.#hostCr3 = this.cpu.get64(S.CR3);
+    this.cpu.set32(S.VMX_MODE, 1);
+    this.cpu.set64(S.VMX_APIC_ACCESS, 0xffff_ffff_ffff_ffffn);
     // Everything the bench may hand out, in pages of 4 KiB; tests remap what they are about.
     for (let page = 0x10_000; page < 0x40_0000; page += 4096) this.eptMap(this.gpa(page), page, RWX | WB);
   }
