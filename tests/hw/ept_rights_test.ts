@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import type { EptFeatures } from "../../hw/ept_format.ts";
+import { explainWalk } from "../../hw/explain_walk.ts";
 import { GuestPhysicalTranslator } from "../../hw/ept_translate.ts";
 import {
   ACCESS,
@@ -115,6 +116,32 @@ class Twins {
     };
   }
 
+  /** What `explainWalk` says of the access; it must change nothing. */
+  #told(linear: bigint, access: ModelAccess, smap: boolean): ModelOutcome {
+    const { outcome } = explainWalk(this.bench.cpu, linear, {
+      write: access.kind === "write",
+      fetch: access.kind === "fetch",
+      user: access.user,
+      smap,
+    });
+    switch (outcome.kind) {
+      case "mapped":
+        return { kind: "mapped", physical: BigInt(outcome.physical) };
+      case "page fault":
+        return { kind: "page fault", code: outcome.errorCode };
+      case "EPT violation":
+        return {
+          kind: "violation",
+          qualification: outcome.qualification,
+          guestPhysical: BigInt(outcome.guestPhysical),
+        };
+      case "EPT misconfiguration":
+        return { kind: "misconfiguration", guestPhysical: BigInt(outcome.guestPhysical) };
+      case "not canonical":
+        throw new Error("the addresses of this test are canonical");
+    }
+  }
+
   /** Carries out one case; entries are as they were afterwards. */
   compare(linear: bigint, access: ModelAccess, what: () => unknown, smapApplies = false): void {
     const { bench, walker, second } = this;
@@ -131,6 +158,10 @@ class Twins {
     );
     const bits = (access.user ? ACCESS.USER : smapApplies && access.kind !== "fetch" ? ACCESS.SMAP : 0) |
       (access.kind === "write" ? ACCESS.WRITE : access.kind === "fetch" ? ACCESS.FETCH : 0);
+    if (this.cases % 5 === 0) {
+      const told = this.#told(linear, access, smapApplies);
+      if (!sameOutcome(told, want)) assertEquals(told, want, `explained: ${JSON.stringify(what())}`);
+    }
     const low = Number(linear & 0xffff_ffffn) | 0, high = Number(linear >> 32n) | 0;
     second.begin(low, high);
     const code = walker.walk(low, high, bits);
