@@ -46,6 +46,7 @@ export type { Birth } from "./hw/tlb_rules.ts";
 export type { Counters, CounterValues } from "./hw/counters.ts";
 export * from "./hw/trace.ts";
 export * from "./hw/explain_walk.ts";
+export * from "./hw/explain_ept.ts";
 
 // ---- gates
 export {

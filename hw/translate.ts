@@ -120,7 +120,8 @@ export class Translator {
   /** Records the page fault of the access: CR2, the pending fault, and the invalidation that comes with it. */
   pageFault(low: number, high: number, errorCode: number): void {
     const cpu = this.#cpu;
-    cpu.set64Halves(S.CR2, low, high);
+    // In non-root operation CR2 waits until it is known that the fault does not cause a VM exit (sys/event.ts).
+    cpu.set64Halves(cpu.get32(S.VMX_MODE) === 2 ? S.VMX_LINEAR : S.CR2, low, high);
     cpu.setFault(VECTOR.PF, errorCode);
     cpu.counters.pageFaults++;
     if (this.#refusedByCache) cpu.counters.cachedFaults++;
@@ -174,6 +175,7 @@ export class Translator {
     if (fetch) counters.fetchMisses++;
     const walker = this.#walker;
     const structure = this.#structured() ? store.findStructure(low, high, context) : undefined;
+    const reports = this.#sanitizer?.count;
     let code: number;
     if (structure === undefined) code = walker.walk(low, high, access);
     else {
@@ -196,7 +198,10 @@ export class Translator {
     }
     this.#walked(low, high, access, code);
     this.#insert(store, low, high, context, fetch, structure);
-    if (structure !== undefined) this.#sanitizer?.usedStructure(cpu, structure, low, high, access, this.page);
+    // A stale guest-physical mapping on the way has been reported already.
+    if (structure !== undefined && this.#sanitizer?.count === reports) {
+      this.#sanitizer?.usedStructure(cpu, structure, low, high, access, this.page);
+    }
     return -1;
   }
 
