@@ -33,6 +33,7 @@ import { type RunBounds, Scheduler, type SchedulerState } from "./scheduler.ts";
 import { CPU_MAX, RAM_BASE, S } from "./state.ts";
 import { setUpAsFirmware } from "./sys/firmware.ts";
 import { resetCpu, updateMode } from "./sys/mode.ts";
+import { timerExpired } from "./vmx/preemption_timer.ts";
 import type { TlbChoice } from "./tlb.ts";
 import type { TlbGeometry } from "./tlb_geometry.ts";
 import { TRACE, Trace } from "./trace.ts";
@@ -419,6 +420,7 @@ export class Machine {
       ...(options.geometry === undefined ? {} : { geometry: options.geometry }),
       ...(this.sanitizer === undefined ? {} : { sanitizer: this.sanitizer }),
     });
+    cpu.preemptionTimer = this.clock.timer(`vmx${id}`, () => timerExpired(cpu));
     cpu.apic = new LocalApic({
       cpu,
       clock: this.clock,

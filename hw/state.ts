@@ -288,6 +288,12 @@ export const S = {
   VMX_ABORTED: 0xb24,
   /** u32: 1 while MONITOR is armed. */
   VMX_MONITOR: 0xb28,
+  /** u32: DR6 bits of a #DB that is on its way in non-root operation; DR6 gets them if it is delivered, the qualification if it exits. */
+  VMX_DEBUG: 0xb2c,
+  /** u32: 1 when the next VM entry shall meet a machine check (fault injection). */
+  VMX_MACHINE_CHECK: 0xb30,
+  /** u32: VM-exit interruption information of the exit that is requested, 0 for none. */
+  VMX_INTERRUPTION: 0xb34,
   /** u32: host address of the bank of fast TLB contexts in force: {@link S.TLB}, in non-root operation {@link S.TLBGUEST}. */
   TLBBANK: 0xb80,
   /** u32: VPID of the latest VM entry, 0 without "enable VPID"; the VM exit goes by it. */

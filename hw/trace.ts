@@ -26,6 +26,7 @@ export const TRACE = {
   machine: 1024,
   stale: 2048,
   ept: 4096,
+  vmx: 8192,
 } as const;
 
 /** The kinds of event. */
@@ -239,6 +240,22 @@ export interface StaleEvent extends TraceBase {
   readonly rip: bigint;
 }
 
+/** A VM entry or VM exit took place, or a VMX instruction failed. */
+export interface VmxEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
+  readonly kind: "vmx";
+  /** What happened. */
+  readonly what: "entry" | "exit" | "fail";
+  /** Physical address of the current VMCS; all ones when there is none. */
+  readonly vmcs: number;
+  /** The guest's RIP; of a failure, that of the instruction. */
+  readonly rip: bigint;
+  /** Exit reason as in the VMCS; of a failure the error number, 0 for VMfailInvalid. */
+  readonly number: number;
+  /** Exit qualification. */
+  readonly qualification: bigint;
+}
+
 /** Any event. */
 export type TraceEvent =
   | WalkEvent
@@ -253,7 +270,8 @@ export type TraceEvent =
   | PortEvent
   | MachineEvent
   | StaleEvent
-  | EptEvent;
+  | EptEvent
+  | VmxEvent;
 
 /** The event of one kind. */
 export type EventOf<K extends TraceKind> = Extract<TraceEvent, { readonly kind: K }>;

@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { isNonRoot, REASON, requestExit } from "../vmx/contract.ts";
 import { type Cpu, type Procedure, type Procedures, VECTOR } from "../cpu.ts";
 import { xcr0Mask, XSAVE_PKRU_OFFSET } from "../cpuid.ts";
 import { EXIT_NONE, R, S } from "../state.ts";
@@ -341,6 +342,7 @@ function xgetbv(cpu: Cpu): number {
 
 /** XSETBV: x87 must stay enabled, and only what CPUID reports may be. */
 function xsetbv(cpu: Cpu): number {
+  if (isNonRoot(cpu)) return requestExit(cpu, REASON.XSETBV);
   const index = cpu.get32(S.GPR + R.RCX * 8);
   const value = cpu.get32(S.GPR + R.RAX * 8), upper = cpu.get32(S.GPR + R.RDX * 8);
   const isValid = index === 0 && upper === 0 && (value & COMPONENT.X87) !== 0 &&

@@ -81,10 +81,16 @@ function loadFarPointer(seg: number): Semantic {
 
 // ---- tables
 
+/** "Descriptor-table exiting" of a VMX guest: secondary control 2. */
+function checkTableExit<I, C, X>(b: Builder<I, C, X>): void {
+  b.if(b.bit(b.state(S.VMX_PROC2, 32), 2), () => b.call("exitDescriptorTable"));
+}
+
 /** SGDT, SIDT: limit, then 4 bytes of base, or 8 in 64-bit mode. */
 function storeTable(at: number): Semantic {
   return (b, o, f) => {
     checkUmip(b);
+    checkTableExit(b);
     const w: Width = f.mode === 2 ? 64 : 32;
     const ea = b.ea(o[0]!), second = b.add(f.aw, ea, b.imm(2));
     b.probeWrite(f.segment, second, w);
@@ -96,6 +102,7 @@ function storeTable(at: number): Semantic {
 /** LGDT, LIDT: a 16-bit operand size takes 24 bits of base. */
 function loadTable(procedure: string): Semantic {
   return (b, o, f) => {
+    checkTableExit(b);
     const w: Width = f.mode === 2 ? 64 : 32;
     const ea = b.ea(o[0]!);
     const limit = b.load(f.segment, ea, 16);
@@ -109,7 +116,16 @@ function loadTable(procedure: string): Semantic {
 function storeSelector(seg: number): Semantic {
   return (b, o) => {
     checkUmip(b);
+    checkTableExit(b);
     b.write(o[0]!, b.state(S.SEGSEL + seg * 4, 16));
+  };
+}
+
+/** LLDT, LTR. */
+function loadSelector(procedure: string): Semantic {
+  return (b, o) => {
+    checkTableExit(b);
+    b.call(procedure, b.zx(16, b.read(o[0]!)));
   };
 }
 
@@ -245,13 +261,13 @@ export const systemRows: readonly Row[] = [
     "LLDT",
     ["0F 00 /2 Ew"],
     { cpl0: true, protectedOnly: true },
-    (b, o) => b.call("lldt", b.zx(16, b.read(o[0]!))),
+    loadSelector("lldt"),
   ),
   row(
     "LTR",
     ["0F 00 /3 Ew"],
     { cpl0: true, protectedOnly: true },
-    (b, o) => b.call("ltr", b.zx(16, b.read(o[0]!))),
+    loadSelector("ltr"),
   ),
   row("VERR", ["0F 00 /4 Ew"], protectedOnly, verifySelector("verr")),
   row("VERW", ["0F 00 /5 Ew"], protectedOnly, verifySelector("verw")),

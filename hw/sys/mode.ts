@@ -249,6 +249,7 @@ export function resetCpu(cpu: Cpu, waitForSipi = false): void {
       S.DEBUGCTL,
     ]
   ) cpu.set64Halves(at, 0, 0);
+  for (let at: number = S.VMX_MODE; at < S.TLBBANK; at += 4) cpu.set32(at, 0);
   for (let i = 0; i < 20; i++) cpu.set64Halves(S.MTRR_VAR + i * 8, 0, 0);
   for (let i = 0; i < 11; i++) cpu.set64Halves(S.MTRR_FIX + i * 8, 0, 0);
   cpu.set64Halves(S.PAT, PAT_RESET_HALF, PAT_RESET_HALF);

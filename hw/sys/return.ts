@@ -9,6 +9,7 @@
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
 import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
+import { PIN } from "../vmx/contract.ts";
 import { afterTransfer } from "./attention.ts";
 import { isLongMode, isProtected, isVirtual8086, updateCodeAndStackMode, updateTlbContext } from "./mode.ts";
 import {
@@ -304,12 +305,28 @@ function farReturn(cpu: Cpu, size: 2 | 4, release: number): number {
   return finish(cpu, ip);
 }
 
+/**
+ * IRET in VMX non-root operation unblocks NMIs (virtual ones with "virtual NMIs"; none with "NMI exiting" alone) before it does anything
+ * that can fault; a VM exit on the way says so.
+ */
+function guestIret(cpu: Cpu, w: number): number {
+  const pin = cpu.get32(S.VMX_PIN), blocking = cpu.get32(S.BLOCKING);
+  if (blocking & BLOCKED_BY_NMI && (!(pin & PIN.NMI) || pin & PIN.VIRTUAL_NMIS)) {
+    cpu.set32(S.BLOCKING, blocking & ~BLOCKED_BY_NMI);
+    cpu.set32(S.VMX_UNBLOCKED, 1);
+  }
+  const exit = cpu.is64 ? returnLong(cpu, (w >>> 3) as 2 | 4 | 8) : returnFromEvent(cpu, w as 16 | 32);
+  cpu.set32(S.VMX_UNBLOCKED, 0);
+  return exit;
+}
+
 /** Procedures of this file. */
 export const returnProcedures: Procedures = {
   /** (operand size): IRET, IRETD, IRETQ. */
   iret(cpu) {
     const w = cpu.argLow(0);
     const blocking = (cpu.base + S.BLOCKING) >>> 2, i32 = cpu.memory.i32;
+    if (i32[(cpu.base + S.VMX_MODE) >>> 2] === 2) return guestIret(cpu, w);
     const exit = cpu.is64 ? returnLong(cpu, (w >>> 3) as 2 | 4 | 8) : returnFromEvent(cpu, w as 16 | 32);
     i32[blocking]! &= ~BLOCKED_BY_NMI;
     return exit;

@@ -8,8 +8,9 @@
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
 import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
+import { PROC, REASON, requestExit } from "../vmx/contract.ts";
 import { afterTransfer } from "./attention.ts";
-import { deliverEvent } from "./event.ts";
+import { deliverPendingDebug } from "./event.ts";
 import { AR, CR0, EFER, isCanonical, isLongMode, updateTlbContext } from "./mode.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
@@ -57,8 +58,8 @@ function settleTrace(cpu: Cpu, before: number): number {
   if (((before | after) & RFLAGS.TF) === 0) return afterTransfer(cpu);
   if (!(after & RFLAGS.TF)) i32[at + (S.STEPFLAGS >>> 2)]! |= RFLAGS.TF;
   else if (!(before & RFLAGS.TF)) {
-    cpu.set32(S.DR + 6 * 8, cpu.get32(S.DR + 6 * 8) | DR6_BS);
-    deliverEvent(cpu, VECTOR.DB, "trap", -1);
+    cpu.set32(S.PENDINGDB, cpu.get32(S.PENDINGDB) | DR6_BS);
+    deliverPendingDebug(cpu);
   }
   return EXIT_END;
 }
@@ -172,6 +173,7 @@ export const syscallProcedures: Procedures = {
     return EXIT_END;
   },
   hlt(cpu) {
+    if (cpu.get32(S.VMX_PROC) & PROC.HLT) return requestExit(cpu, REASON.HLT);
     cpu.set32(S.ACTIVITY, 1);
     return EXIT_END;
   },

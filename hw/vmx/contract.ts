@@ -168,6 +168,7 @@ export const PROC2 = {
  */
 export function requestExit(cpu: Cpu, reason: number, low = 0, high = 0): number {
   cpu.set32(S.VMX_REASON, reason);
+  cpu.set32(S.VMX_INTERRUPTION, 0);
   cpu.set64Halves(S.VMX_QUALIFICATION, low, high);
   cpu.setFault(EXIT_VECTOR);
   return EXIT_FAULT;
