@@ -26,6 +26,8 @@ import { Tlb } from "./tlb.ts";
 import * as tlbFast from "./tlb_fast.ts";
 import { alignmentChecked, dataBreakpoints, fastContextAddress, FTLB_HELD } from "./tlb_fast.ts";
 import { Translator } from "./translate.ts";
+import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
+import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
 
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
 const { ACCESS, CR4_LA57, CR4_SMAP } = paging;
@@ -104,10 +106,16 @@ export class Access {
   #at2 = 0;
   /** Bytes on the first page if the access crosses into a second one, else 0. */
   #split = 0;
+  /** Offset in the APIC-access page of a store that is virtualized, else −1. */
+  #apicOffset = -1;
+  /** Offset in the virtual-APIC page when that is where a write goes, else −1. */
+  #apicOffset = -1;
   // The same of the store that waits in SPILL.
+  #spillApic = -1;
   #spillAt = 0;
   #spillAt2 = 0;
   #spillSplit = 0;
+  #spillApicOffset = -1;
   // What the last fetchPage found, for fillFetch.
   #fetchLow = 1;
   #fetchHigh = 0;
@@ -339,7 +347,7 @@ export class Access {
    */
   rmwSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
     if (!this.#locate(linLow, linHigh, bytes, true, seg === SEG.SS ? STACK : 0)) return 0;
-    if (this.#split === 0) {
+    if (this.#split === 0 && this.#apicOffset < 0) {
       const flags = this.#physical.flags(this.#at);
       if (
         flags === PAGE_RAM || (flags === (PAGE_RAM | PAGE_CODE) && !this.#physical.hitsCode(this.#at, bytes))
@@ -357,6 +365,7 @@ export class Access {
     this.#spillAt = this.#at;
     this.#spillAt2 = this.#at2;
     this.#spillSplit = this.#split;
+    this.#spillApic = this.#apicOffset;
     return spill;
   }
 
@@ -369,6 +378,7 @@ export class Access {
     const spill = this.#base + S.SPILL, first = this.#spillSplit || bytes;
     this.#physical.put(this.#spillAt, spill, first);
     if (first !== bytes) this.#physical.put(this.#spillAt2, spill + first, bytes - first);
+    if (this.#spillApic >= 0) noteApicWrite(this.#cpu, this.#spillApic);
   }
 
   /** Segment check outside 64-bit mode (in it: always EXIT_NONE). EXIT_FAULT: #GP(0), or #SS(0) for SS, is recorded. */
@@ -406,6 +416,14 @@ export class Access {
       translator.refuse(linLow, linHigh, code);
       return -1;
     }
+    if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
+      apicAccess(cpu, linLow & 0xfff, 1, false, true);
+      return -1;
+    }
+    if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicAccess(translator.page)) {
+      apicAccess(cpu, linLow & 0xfff, 1, false, true);
+      return -1;
+    }
     this.#fetchLow = linLow & ~0xfff;
     this.#fetchHigh = linHigh | 0;
     this.#fetchShift = translator.shift;
@@ -432,6 +450,7 @@ export class Access {
 
   /** Translates an access, both pages of one that crosses; false with the fault recorded. Fills the fast TLB. */
   #locate(linLow: number, linHigh: number, bytes: number, write: boolean, how: number): boolean {
+    this.#apicOffset = -1;
     // What the fast TLB holds is used here too, so that a translation lasts as long whichever way an engine takes.
     const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
     const e = (context + (write ? FTLB_WRITE : FTLB_READ) +
@@ -441,6 +460,7 @@ export class Access {
     ) {
       this.#at = ((this.#i32[e + 2]! + linLow) >>> 0) - RAM_BASE;
       this.#split = 0;
+      this.#apicOffset = -1;
       return true;
     }
     if (!this.#canonical(linLow, linHigh | 0, bytes, how)) return false;
@@ -461,6 +481,9 @@ export class Access {
     const inPage = linLow & 0xfff;
     this.#at = translator.page + inPage;
     this.#split = 0;
+    if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
+      return this.#locateApic(inPage, bytes, write);
+    }
     if (this.#bypass) this.#fill(linLow, linHigh | 0, access, how);
     if (inPage + bytes > 4096) {
       const nextLow = (linLow & ~0xfff) + 4096;
@@ -469,6 +492,14 @@ export class Access {
       const nextCode = translator.translate(nextLow | 0, nextHigh, access);
       if (nextCode !== -1) {
         translator.refuse(nextLow | 0, nextHigh, nextCode);
+        return false;
+      }
+      if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
+        return this.#locateApic(0, 8, write);
+      }
+      if (guest && this.#isApicAccess(translator.page)) {
+        // No access that crosses pages is virtualized: this asks for the exit.
+        apicAccess(this.#cpu, 0, bytes + 4, write);
         return false;
       }
       this.#at2 = translator.page;
@@ -484,6 +515,21 @@ export class Access {
     if (dr7 & 0xff && this.onDataAccess !== undefined && dataBreakpoints(dr7)) {
       this.onDataAccess(linLow, linHigh, bytes, write);
     }
+    return true;
+  }
+
+  /** Whether a physical page is the APIC-access page of the VMX guest that runs. It never enters the fast TLB. */
+  #isApicPage(page: number): boolean {
+    const at = (this.#base + S.VMX_APIC_ACCESS) >>> 2;
+    return this.#i32[at + 1] !== -1 && this.#u32[at + 1]! * TWO32 + this.#u32[at]! === page;
+  }
+
+  /** An access to the APIC-access page: its bytes are in the virtual-APIC page, or it is a VM exit (false). */
+  #locateApic(offset: number, bytes: number, write: boolean): boolean {
+    const at = apicAccess(this.#cpu, offset, bytes, write);
+    if (at < 0) return false;
+    this.#at = at;
+    if (write) this.#apicOffset = offset;
     return true;
   }
 
@@ -542,7 +588,7 @@ export class Access {
 
   #mustStepToWrite(bytes: number): boolean {
     const first = this.#split || bytes;
-    let defer = this.#physical.defersWrite(this.#at, first);
+    let defer = this.#apicOffset >= 0 || this.#physical.defersWrite(this.#at, first);
     if (first !== bytes) defer ||= this.#physical.defersWrite(this.#at2, bytes - first);
     return defer && this.#retry();
   }
@@ -584,6 +630,7 @@ export class Access {
     const at2 = this.#at2;
     this.#physical.put(this.#at, hostSource, first);
     if (first !== bytes) this.#physical.put(at2, hostSource + first, bytes - first);
+    if (this.#apicOffset >= 0) noteApicWrite(this.#cpu, this.#apicOffset);
     return EXIT_NONE;
   }
 }
