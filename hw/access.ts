@@ -27,7 +27,6 @@ import * as tlbFast from "./tlb_fast.ts";
 import { alignmentChecked, dataBreakpoints, fastContextAddress, FTLB_HELD } from "./tlb_fast.ts";
 import { Translator } from "./translate.ts";
 import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
-import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
 
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
 const { ACCESS, CR4_LA57, CR4_SMAP } = paging;
@@ -108,14 +107,11 @@ export class Access {
   #split = 0;
   /** Offset in the APIC-access page of a store that is virtualized, else −1. */
   #apicOffset = -1;
-  /** Offset in the virtual-APIC page when that is where a write goes, else −1. */
-  #apicOffset = -1;
   // The same of the store that waits in SPILL.
   #spillApic = -1;
   #spillAt = 0;
   #spillAt2 = 0;
   #spillSplit = 0;
-  #spillApicOffset = -1;
   // What the last fetchPage found, for fillFetch.
   #fetchLow = 1;
   #fetchHigh = 0;
@@ -420,10 +416,6 @@ export class Access {
       apicAccess(cpu, linLow & 0xfff, 1, false, true);
       return -1;
     }
-    if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicAccess(translator.page)) {
-      apicAccess(cpu, linLow & 0xfff, 1, false, true);
-      return -1;
-    }
     this.#fetchLow = linLow & ~0xfff;
     this.#fetchHigh = linHigh | 0;
     this.#fetchShift = translator.shift;
@@ -460,7 +452,6 @@ export class Access {
     ) {
       this.#at = ((this.#i32[e + 2]! + linLow) >>> 0) - RAM_BASE;
       this.#split = 0;
-      this.#apicOffset = -1;
       return true;
     }
     if (!this.#canonical(linLow, linHigh | 0, bytes, how)) return false;
@@ -495,12 +486,8 @@ export class Access {
         return false;
       }
       if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
-        return this.#locateApic(0, 8, write);
-      }
-      if (guest && this.#isApicAccess(translator.page)) {
         // No access that crosses pages is virtualized: this asks for the exit.
-        apicAccess(this.#cpu, 0, bytes + 4, write);
-        return false;
+        return this.#locateApic(0, 8, write);
       }
       this.#at2 = translator.page;
       this.#split = 4096 - inPage;
