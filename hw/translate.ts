@@ -117,7 +117,10 @@ export class Translator {
     else this.guestPhysical.report(true, low, high, this.#refusedRights());
   }
 
-  /** Records the page fault of the access: CR2, the pending fault, and the invalidation that comes with it. */
+  /**
+   * Records the page fault of the access: CR2, the pending fault, and the invalidation that comes with it. In VMX non-root operation the
+   * address goes to S.VMX_LINEAR: CR2 gets it when the fault is delivered and does not exit.
+   */
   pageFault(low: number, high: number, errorCode: number): void {
     const cpu = this.#cpu;
     // In non-root operation CR2 waits until it is known that the fault does not cause a VM exit (sys/event.ts).
