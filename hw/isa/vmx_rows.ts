@@ -64,10 +64,10 @@ function invalidation(procedure: string): Semantic {
 
 /** Rows of this file. */
 export const vmxRows: readonly Row[] = [
-  row("VMCALL", ["0F 01 /C1"], ends, (b) => b.callEnd("vmcall")),
-  row("VMLAUNCH", ["0F 01 /C2"], ends, (b) => b.callEnd("vmlaunch")),
-  row("VMRESUME", ["0F 01 /C3"], ends, (b) => b.callEnd("vmresume")),
-  row("VMXOFF", ["0F 01 /C4"], ends, (b) => b.callEnd("vmxoff")),
+  row("VMCALL", ["NP 0F 01 /C1"], ends, (b) => b.callEnd("vmcall")),
+  row("VMLAUNCH", ["NP 0F 01 /C2"], ends, (b) => b.callEnd("vmlaunch")),
+  row("VMRESUME", ["NP 0F 01 /C3"], ends, (b) => b.callEnd("vmresume")),
+  row("VMXOFF", ["NP 0F 01 /C4"], ends, (b) => b.callEnd("vmxoff")),
   row("VMFUNC", ["NP 0F 01 /D4"], ends, (b) => b.callEnd("vmfunc")),
   row("VMPTRLD", ["NP 0F C7 /6:mem Mq:none"], ends, withPointer(VMPTRLD, "vmptrld")),
   row("VMCLEAR", ["66 0F C7 /6:mem Mq:none"], ends, withPointer(VMCLEAR, "vmclear")),
