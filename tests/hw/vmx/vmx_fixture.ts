@@ -6,7 +6,7 @@
  */
 import { assertEquals } from "@std/assert";
 import type { Cpu } from "../../../hw/cpu.ts";
-import { cpuModels, customModel, type CpuModel } from "../../../hw/cpuid.ts";
+import { type CpuModel, cpuModels, customModel } from "../../../hw/cpuid.ts";
 import type { EngineKind } from "../../../hw/machine.ts";
 import { S } from "../../../hw/state.ts";
 import { CR4, updateMode } from "../../../hw/sys/mode.ts";
@@ -69,7 +69,9 @@ export class VmxFixture extends SystemFixture {
   /** Makes the current VMCS valid. */
   fill(): void {
     const { cpu, capability } = this;
-    for (const name of Object.keys(F) as FieldName[]) if (F[name] < 0x6800 || F[name] >= 0x6c00) this.set(name, 0n);
+    for (const name of Object.keys(F) as FieldName[]) {
+      if (F[name] < 0x6800 || F[name] >= 0x6c00) this.set(name, 0n);
+    }
     this.set("VMCS_LINK_POINTER", 0xffff_ffff_ffff_ffffn);
     this.set("PIN_BASED_CONTROLS", capability.pin.mustBeOne);
     this.set("PROCESSOR_BASED_CONTROLS", capability.proc.trueMustBeOne);
