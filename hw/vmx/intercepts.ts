@@ -54,7 +54,7 @@ function exitWithOperand(
   const next = nextRip(cpu, advanced);
   const { low, high } = memory ? displacement(d, next.low, next.high) : { low: 0, high: 0 };
   const code = requestExit(cpu, reason, low, high);
-  cpu.set32(S.VMX_INSTRUCTION, (memory ? memoryInformation(d) : addressSize(d) << 7) | information(d));
+  cpu.set32(S.VMX_INSTRUCTION, (memory ? memoryInformation(d) : 0) | information(d));
   return code;
 }
 
@@ -91,7 +91,7 @@ export function exitDescriptorTable(cpu: Cpu): number {
       cpu,
       REASON.GDTR_IDTR,
       false,
-      (x) => (table << 28) | (x.form.mode !== 2 && x.form.w === 16 ? 0 : 1 << 11),
+      (x) => (table << 28) | (x.form.mode !== 2 && x.form.w !== 16 ? 1 << 11 : 0),
     );
   }
   const selector = Math.max(0, SELECTORS.indexOf(mnemonic));
