@@ -369,7 +369,10 @@ const harmless: readonly (readonly [name: string, code: string, prepare?: (m: Vm
   ["IN and OUT", "e480 e680"],
   ["SGDT and STR", "0f01042500000300 0f00c8"],
   ["RDRAND", "480fc7f0"],
-  ["INVPCID with its control", "b802000000 660f38820425 00000300", proc2(PROC2.INVPCID)],
+  ["INVPCID with its control", "b802000000 660f38820425 00000300", (m) => {
+    proc2(PROC2.INVPCID)(m);
+    m.view.setBigUint64(AT.DATA, 0n, true);
+  }],
   [
     "RDMSR with a clear bitmap",
     "b980000 0c0 0f32 0f30".replace(" ", ""),
