@@ -21,9 +21,15 @@ export function modelEptFeatures(model: CpuModel): EptFeatures {
   return eptFeatures(eptCapability(model), model.maxPhysicalBits);
 }
 
+const capabilities = new WeakMap<CpuModel, number>();
+
 /** Low half of IA32_VMX_EPT_VPID_CAP. */
 function eptCapability(model: CpuModel): number {
-  return Number(BigInt.asIntN(32, vmxCapability(model).eptVpid));
+  let low = capabilities.get(model);
+  if (low === undefined) {
+    capabilities.set(model, low = Number(BigInt.asIntN(32, vmxCapability(model).eptVpid)));
+  }
+  return low;
 }
 
 /** Whether VM entry and EPTP switching take an EPT pointer: SDM vol. 3C, "VM-Execution Control Fields" (checks on the EPTP field). */

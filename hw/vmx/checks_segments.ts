@@ -26,6 +26,7 @@ function fieldsBySegment(field: (name: Name) => number): FieldsBySegment {
 }
 const SELECTORS = fieldsBySegment((name) => F[`GUEST_${name}_SELECTOR`]);
 const RIGHTS = fieldsBySegment((name) => F[`GUEST_${name}_ACCESS_RIGHTS`]);
+const BASES = fieldsBySegment((name) => F[`GUEST_${name}_BASE`]);
 const LIMITS = fieldsBySegment((name) => F[`GUEST_${name}_LIMIT`]);
 
 function selectorOf(c: EntryContext, name: Name): number {
@@ -110,8 +111,8 @@ const baseRules: readonly Rule[] = [
       "16 times the selector in virtual-8086 mode",
       (c) =>
         !isVirtual8086(c) ||
-        (c.low(F[`GUEST_${name}_BASE`]) === selectorOf(c, name) * 16 &&
-          c.high(F[`GUEST_${name}_BASE`]) === 0),
+        (c.low(BASES[name]) === selectorOf(c, name) * 16 &&
+          c.high(BASES[name]) === 0),
     )
   ),
   ...(["TR", "FS", "GS"] as const).map((name) =>
@@ -120,7 +121,7 @@ const baseRules: readonly Rule[] = [
       `guest${name}BaseCanonical`,
       [`GUEST_${name}_BASE`],
       "a canonical address",
-      (c) => c.isCanonical(F[`GUEST_${name}_BASE`]),
+      (c) => c.isCanonical(BASES[name]),
     )
   ),
   rule(
@@ -143,7 +144,7 @@ const baseRules: readonly Rule[] = [
       `guest${name}BaseHigh`,
       [`GUEST_${name}_BASE`, `GUEST_${name}_ACCESS_RIGHTS`],
       "bits 63:32 clear in a usable segment",
-      (c) => !isUsable(c, name) || c.high(F[`GUEST_${name}_BASE`]) === 0,
+      (c) => !isUsable(c, name) || c.high(BASES[name]) === 0,
     )
   ),
 ];
@@ -154,7 +155,7 @@ const limitRules: readonly Rule[] = SIX.map((name) =>
     `guest${name}LimitVirtual8086`,
     [`GUEST_${name}_LIMIT`, "GUEST_RFLAGS"],
     "FFFFH in virtual-8086 mode",
-    (c) => !isVirtual8086(c) || c.low(F[`GUEST_${name}_LIMIT`]) === 0xffff,
+    (c) => !isVirtual8086(c) || c.low(LIMITS[name]) === 0xffff,
   )
 );
 
