@@ -331,7 +331,7 @@ export class Tlb {
         cpu: cpu.id,
         time: cpu.now(),
         operation: name,
-        ...(pages === "page" ? { linear: linearOf(low, high) } : {}),
+        ...(pages === "page" || pages === "address" ? { linear: linearOf(low, high) } : {}),
         ...(pcid >= 0 ? { pcid } : {}),
         ...(vpids === "operand" ? { vpid: more.vpid ?? 0 } : {}),
         ...(ep4tas === "operand" ? { eptp: (more.ep4ta ?? 0) * 4096 } : {}),

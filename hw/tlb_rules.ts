@@ -168,7 +168,7 @@ export const INVALIDATION_RULES = {
     vpids: "operand",
     ep4tas: "all",
     guestPhysical: "none",
-    pages: "page",
+    pages: "address",
     pcids: "all",
     globals: true,
     structures: "address",

@@ -279,6 +279,56 @@ describe("cached mappings", () => {
   });
 });
 
+describe("a large guest page over small EPT pages", () => {
+  const LARGE = 0x60_0000n;
+  /** Pieces of the page are cached: what the store holds of it. */
+  function fractured(): { bench: GuestBench; pieces: () => number } {
+    const bench = new GuestBench({ tlb: "sticky" });
+    bench.guestMap(LARGE, bench.gpa(0x20_0000), P, 2);
+    bench.enter();
+    for (let i = 0; i < 4; i++) bench.read(LARGE + BigInt(i) * 0x1000n);
+    return {
+      bench,
+      pieces: () =>
+        bench.access.tlb.store!.entries().filter((e) => e.pageShift === 21 && e.shift === 12).length,
+    };
+  }
+
+  it("is cached in pieces; INVLPG of any of its addresses removes all of them, as software knows the page", () => {
+    const { bench, pieces } = fractured();
+    assertEquals(pieces(), 4);
+    bench.invlpg(LARGE + 0x12_3456n);
+    assertEquals(pieces(), 0);
+  });
+
+  it("loses by an EPT violation and by INVVPID 0 only what translates the address", () => {
+    const { bench, pieces } = fractured();
+    const gpa = bench.gpa(0x20_1000);
+    bench.access.tlb.eptViolation(
+      true,
+      Number(LARGE) + 0x1000,
+      0,
+      Number(gpa & 0xffff_ffffn),
+      Number(gpa >> 32n),
+    );
+    assertEquals(pieces(), 3);
+    bench.access.tlb.invvpid(0, 1, Number(LARGE), 0);
+    assertEquals(pieces(), 2);
+  });
+
+  it("is removed whole from the fast TLB, too", () => {
+    const bench = new GuestBench();
+    const entry = bench.guestMap(LARGE, bench.gpa(0x20_0000), P, 2)[2]!;
+    bench.enter();
+    for (let i = 0; i < 4; i++) bench.read(LARGE + BigInt(i) * 0x1000n);
+    bench.poke64(entry, 0n);
+    bench.invlpg(LARGE + 0x12_3456n);
+    for (let i = 0; i < 4; i++) {
+      assertEquals(bench.outcome(() => bench.read(LARGE + BigInt(i) * 0x1000n)).kind, "fault");
+    }
+  });
+});
+
 describe("the fast TLB and VM transitions", () => {
   const used = (bench: GuestBench) => [
     bench.access.tlb.root.count(CONTEXT.SUPERVISOR, FTLB_READ),
