@@ -46,10 +46,14 @@ export interface ExplainedEptContext {
   readonly modeBased?: boolean;
 }
 
+export type { EptMisconfiguration } from "./ept_format.ts";
+/** The SDM's names of EPT entries. */
+export type EptEntryName = "EPT PTE" | "EPT PDE" | "EPT PDPTE" | "EPT PML4E" | "EPT PML5E" | "";
+
 /** One EPT entry of the path. */
 export interface ExplainedEptEntry {
   /** The SDM's name of an entry of this level. */
-  readonly name: typeof EPT_ENTRY_NAMES[number];
+  readonly name: EptEntryName;
   /** 1 = EPT page table … 5 = EPT PML5 table. */
   readonly level: number;
   /** Host-physical address of the entry. */

@@ -64,6 +64,8 @@ export function vmEntry(cpu: Cpu): number {
   if (firstFailure(controlRules, c) !== undefined) return INVALID_CONTROLS;
   if (firstFailure(hostRules, c) !== undefined) return INVALID_HOST;
   cpu.set32(S.STEPFLAGS, STEP_TRANSITION);
+  // An entry that fails from here on is a transition, too: what it invalidates goes by this VMCS.
+  cpu.set32(S.TLBVPID, c.has2(PROC2.VPID) ? vmcs.get32(cpu, F.VPID) & 0xffff : 0);
   const failed = firstFailure(guestRules, c);
   if (failed !== undefined) {
     failEntry(cpu, REASON.ENTRY_GUEST_STATE, failed.qualification ?? 0);
