@@ -240,12 +240,12 @@ export interface StaleEvent extends TraceBase {
   readonly rip: bigint;
 }
 
-/** A VM entry or VM exit took place, or a VMX instruction failed. */
+/** A VM entry or VM exit took place, a VMX instruction failed, or a rule refused a VM entry. */
 export interface VmxEvent extends TraceBase {
   /** Discriminates {@link TraceEvent}. */
   readonly kind: "vmx";
   /** What happened. */
-  readonly what: "entry" | "exit" | "fail";
+  readonly what: "entry" | "exit" | "fail" | "refused";
   /** Physical address of the current VMCS; all ones when there is none. */
   readonly vmcs: number;
   /** The guest's RIP; of a failure, that of the instruction. */
@@ -254,6 +254,8 @@ export interface VmxEvent extends TraceBase {
   readonly number: number;
   /** Exit qualification. */
   readonly qualification: bigint;
+  /** Name of the rule that refused the entry (vmx/explain.ts says all of it). */
+  readonly rule?: string;
 }
 
 /** Any event. */

@@ -61,13 +61,16 @@ export function firstFailure(rules: readonly Rule[], c: EntryContext): Rule | un
  */
 export function vmEntry(cpu: Cpu): number {
   const c = entryContext(cpu);
-  if (firstFailure(controlRules, c) !== undefined) return INVALID_CONTROLS;
-  if (firstFailure(hostRules, c) !== undefined) return INVALID_HOST;
+  const wrongControl = firstFailure(controlRules, c);
+  if (wrongControl !== undefined) return refused(cpu, wrongControl, INVALID_CONTROLS);
+  const wrongHost = firstFailure(hostRules, c);
+  if (wrongHost !== undefined) return refused(cpu, wrongHost, INVALID_HOST);
   cpu.set32(S.STEPFLAGS, STEP_TRANSITION);
   // An entry that fails from here on is a transition, too: what it invalidates goes by this VMCS.
   cpu.set32(S.TLBVPID, c.has2(PROC2.VPID) ? vmcs.get32(cpu, F.VPID) & 0xffff : 0);
   const failed = firstFailure(guestRules, c);
   if (failed !== undefined) {
+    refused(cpu, failed, REASON.ENTRY_GUEST_STATE);
     failEntry(cpu, REASON.ENTRY_GUEST_STATE, failed.qualification ?? 0);
     return 0;
   }
@@ -222,6 +225,24 @@ function begin(cpu: Cpu, c: EntryContext): void {
 /** Makes the next VM entry of `cpu` that passes its checks fail on a machine check (exit reason 41); for fault injection. */
 export function machineCheckAtEntry(cpu: Cpu): void {
   cpu.set32(S.VMX_MACHINE_CHECK, 1);
+}
+
+/** Tells the tracer which rule was broken; returns `number`. */
+function refused(cpu: Cpu, rule: Rule, number: number): number {
+  if (cpu.trace.wants & TRACE.vmx) {
+    cpu.trace.emit({
+      kind: "vmx",
+      cpu: cpu.id,
+      time: cpu.now(),
+      what: "refused",
+      vmcs: vmcs.currentAddress(cpu),
+      rip: cpu.rip,
+      number,
+      qualification: BigInt(rule.qualification ?? 0),
+      rule: rule.name,
+    });
+  }
+  return number;
 }
 
 function tellEntry(cpu: Cpu): void {
