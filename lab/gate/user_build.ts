@@ -1,5 +1,5 @@
 /**
- * Builds the C programs of user/ and tells whether the built files match their sources.
+ * Builds the C programs of user/ (those of ring 3, and the bare-metal ones) and tells whether the built files match their sources.
  *
  * Room: `lab/gate/`; imports nothing of the machine.
  *
@@ -22,6 +22,8 @@ export interface Manifest {
   /** First line of `--version` of the compiler. */
   readonly compiler: string;
   readonly programs: Readonly<Record<string, BuiltProgram>>;
+  /** Bare-metal images, by name. */
+  readonly bare: Readonly<Record<string, BuiltProgram>>;
 }
 
 const USER = new URL("../../user/", import.meta.url);
@@ -49,10 +51,43 @@ export const FLAGS: readonly string[] = [
   "-Wl,-s",
 ];
 
-/** Names of the programs, sorted. */
+/** Flags for bare-metal images: 64-bit code that may use general-purpose registers alone, at 1 MiB. */
+export const BARE_FLAGS: readonly string[] = [
+  "-std=gnu11",
+  "-O1",
+  "-static",
+  "-nostdlib",
+  "-ffreestanding",
+  "-fno-pie",
+  "-no-pie",
+  "-mcmodel=kernel",
+  "-mno-red-zone",
+  "-mgeneral-regs-only",
+  "-fno-stack-protector",
+  "-fno-asynchronous-unwind-tables",
+  "-fcf-protection=none",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-Wl,-T,bare/bare.ld",
+  "-Wl,--build-id=none",
+  "-Wl,-z,noexecstack",
+  "-Wl,-z,max-page-size=4096",
+  "-Wl,-s",
+];
+
+/** Names of the programs of ring 3, sorted. */
 export async function programNames(): Promise<string[]> {
+  return await namesIn("programs/");
+}
+/** Names of the bare-metal images, sorted. */
+export async function bareNames(): Promise<string[]> {
+  return await namesIn("bare/");
+}
+
+async function namesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
-  for await (const entry of Deno.readDir(new URL("programs/", USER))) {
+  for await (const entry of Deno.readDir(new URL(folder, USER))) {
     if (entry.name.endsWith(".c")) names.push(entry.name.slice(0, -2));
   }
   return names.sort();
@@ -73,6 +108,15 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 export async function sourceHash(name: string): Promise<string> {
   const parts: string[] = [FLAGS.join("\n")];
   for (const path of [...await librarySources(), `programs/${name}.c`]) {
+    parts.push(path, await Deno.readTextFile(new URL(path, USER)));
+  }
+  return await sha256(new TextEncoder().encode(parts.join("\0")));
+}
+
+/** Hash of everything that a bare-metal image is made from. */
+export async function bareHash(name: string): Promise<string> {
+  const parts: string[] = [BARE_FLAGS.join("\n")];
+  for (const path of ["bare/bare.ld", `bare/${name}.c`]) {
     parts.push(path, await Deno.readTextFile(new URL(path, USER)));
   }
   return await sha256(new TextEncoder().encode(parts.join("\0")));
@@ -112,12 +156,27 @@ export async function compile(command: string, name: string, output: string): Pr
   if (!success) throw new Error(`Cannot build ${name}:\n${new TextDecoder().decode(stderr)}`);
 }
 
+/** Compiles one bare-metal image. The ELF file is made a 32-bit one, which is what multiboot loaders take. */
+export async function compileBare(command: string, name: string, output: string): Promise<void> {
+  const run = async (program: string, args: string[]): Promise<void> => {
+    const { success, stderr } = await new Deno.Command(program, { args, cwd: USER, env: { LC_ALL: "C" } })
+      .output();
+    if (!success) throw new Error(`Cannot build ${name}:\n${new TextDecoder().decode(stderr)}`);
+  };
+  await run(command, [...BARE_FLAGS, "-o", output, `bare/${name}.c`]);
+  await run("objcopy", ["-O", "elf32-i386", output]);
+}
+
 async function check(): Promise<string[]> {
   const manifest = await readManifest();
   const stale: string[] = [];
   for (const name of await programNames()) {
     const built = manifest.programs[name];
     if (built?.sources !== await sourceHash(name) || built.file !== await fileHash(name)) stale.push(name);
+  }
+  for (const name of await bareNames()) {
+    const built = manifest.bare[name];
+    if (built?.sources !== await bareHash(name) || built.file !== await fileHash(name)) stale.push(name);
   }
   return stale;
 }
@@ -133,7 +192,13 @@ async function build(): Promise<void> {
     programs[name] = { sources: await sourceHash(name), file: await fileHash(name) };
     console.log(`user/bin/${name}`);
   }
-  const manifest: Manifest = { compiler: compiler.version, programs };
+  const bare: Record<string, BuiltProgram> = {};
+  for (const name of await bareNames()) {
+    await compileBare(compiler.command, name, `bin/${name}`);
+    bare[name] = { sources: await bareHash(name), file: await fileHash(name) };
+    console.log(`user/bin/${name}`);
+  }
+  const manifest: Manifest = { compiler: compiler.version, programs, bare };
   await Deno.writeTextFile(new URL("bin/manifest.json", USER), JSON.stringify(manifest, null, 2) + "\n");
 }
 

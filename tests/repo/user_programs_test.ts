@@ -1,5 +1,7 @@
 import { assertEquals } from "@std/assert";
 import {
+  bareHash,
+  bareNames,
   compile,
   fileHash,
   findCompiler,
@@ -19,6 +21,11 @@ Deno.test({
     assertEquals(Object.keys(programs), names);
     for (const name of names) {
       assertEquals(programs[name], { sources: await sourceHash(name), file: await fileHash(name) }, name);
+    }
+    const { bare } = await readManifest();
+    assertEquals(Object.keys(bare), await bareNames());
+    for (const name of await bareNames()) {
+      assertEquals(bare[name], { sources: await bareHash(name), file: await fileHash(name) }, name);
     }
   },
 });
