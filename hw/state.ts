@@ -294,6 +294,8 @@ export const S = {
   VMX_MACHINE_CHECK: 0xb30,
   /** u32: VM-exit interruption information of the exit that is requested, 0 for none. */
   VMX_INTERRUPTION: 0xb34,
+  /** u32: RFLAGS as the event that is being delivered in non-root operation pushes them. */
+  VMX_VECTORING_FLAGS: 0xb38,
   /** u32: host address of the bank of fast TLB contexts in force: {@link S.TLB}, in non-root operation {@link S.TLBGUEST}. */
   TLBBANK: 0xb80,
   /** u32: VPID of the latest VM entry, 0 without "enable VPID"; the VM exit goes by it. */

@@ -106,7 +106,8 @@ function exceptionExits(cpu: Cpu, vector: number, code: number, kind: EventKind)
     else if (vector === VECTOR.DB) settleDebugException(cpu);
     return false;
   }
-  const hasCode = isIn(vector, WITH_ERROR_CODE);
+  // There are no error codes in real-address mode.
+  const hasCode = isIn(vector, WITH_ERROR_CODE) && (cpu.get32(S.CR0) & CR0.PE) !== 0;
   let low = 0, high = 0, flags = cpu.rflags;
   if (vector === VECTOR.PF) {
     low = cpu.get32(S.VMX_LINEAR);
@@ -228,7 +229,7 @@ function deliver(
   let flags = cpu.rflags;
   const hasCode = injection !== 0
     ? (injection & EVENT.DELIVER_CODE) !== 0
-    : kind === "fault" && isIn(vector, WITH_ERROR_CODE);
+    : kind === "fault" && isIn(vector, WITH_ERROR_CODE) && (i32[at + (S.CR0 >>> 2)]! & CR0.PE) !== 0;
   const code = errorCode < 0 ? 0 : errorCode;
   const guest = i32[at + (S.VMX_MODE >>> 2)] === 2;
   if (guest) {
@@ -242,6 +243,7 @@ function deliver(
     // Not for an instruction breakpoint; the general-detect fault is told by DR6.BD.
     if (vector !== VECTOR.DB || (i32[at + ((S.DR + 6 * 8) >>> 2)]! & 0x2000)) flags |= RFLAGS.RF;
   } else if (injection === 0 && (kind === "software" || kind === "privilegedSoftware")) flags &= ~RFLAGS.RF;
+  if (guest) i32[at + (S.VMX_VECTORING_FLAGS >>> 2)] = flags;
   if (cpu.trace.wants & (TRACE.exception | TRACE.interrupt)) tell(cpu, vector, kind, hasCode ? code : -1);
 
   if (i32[at + (S.EFER >>> 2)]! & EFER.LMA) deliverLong(cpu, vector, kind, flags, hasCode, code);

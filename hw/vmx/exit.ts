@@ -238,9 +238,10 @@ function savedFlags(cpu: Cpu, reason: number, flags: number): number {
   if (flags !== -1) return flags;
   if (INSTRUCTIONS.has(reason)) return image & ~RFLAGS.RF;
   if (ACCESSES.has(reason)) {
-    const vectoring = cpu.get32(S.VMX_VECTORING) | 0;
-    const type = (vectoring >>> 8) & 7;
-    return vectoring < 0 && type !== EVENT.HARDWARE_EXCEPTION ? image : image | RFLAGS.RF;
+    // During the delivery of an event, as it would have pushed it.
+    const isDelivering = (cpu.get32(S.VMX_VECTORING) | 0) < 0;
+    const pushed = isDelivering ? cpu.get32(S.VMX_VECTORING_FLAGS) & RFLAGS.RF : RFLAGS.RF;
+    return (image & ~RFLAGS.RF) | pushed;
   }
   return image;
 }

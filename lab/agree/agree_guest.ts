@@ -13,8 +13,9 @@ import { Random } from "../../hw/random.ts";
 import { RAM_BASE, S } from "../../hw/state.ts";
 import * as vmcs from "../../hw/vmcs.ts";
 import { REASON } from "../../hw/vmx/contract.ts";
+import { vmEntry } from "../../hw/vmx/entry.ts";
 import { F } from "../../hw/vmx/fields.ts";
-import { becomeGuest, type GuestKind, visibleState } from "./as_guest.ts";
+import { becomeGuest, eptEntry, type GuestKind, visibleState } from "./as_guest.ts";
 import { GUEST_BYTES, type GuestMode, loadRandomGuest } from "./random_guest.ts";
 
 /** RAM of both machines: the random guest's, and as much again for the hypervisor. */
@@ -87,6 +88,8 @@ function strew(machine: Machine, seed: number): void {
 
 /** Places where each guest is stopped and looked at. */
 const STOPS = 25;
+/** Steps of a guest whose memory is mapped on demand. */
+const DEMAND_STEPS = 400;
 
 /** What a comparison found. */
 export interface GuestComparison {
@@ -94,6 +97,8 @@ export interface GuestComparison {
   readonly steps: number;
   /** Exit that ended it; −1 when there was none. */
   readonly exit: number;
+  /** Exits that the hypervisor answered. */
+  readonly exits: number;
   /** What differed; empty when nothing did. */
   readonly differences: readonly string[];
 }
@@ -106,6 +111,17 @@ export const GUEST_KINDS: Readonly<Record<string, Omit<GuestKind, "at">>> = {
   "neither": { ept: "off", vpid: 0 },
 };
 
+/** A machine that is about to execute a random guest's code. */
+function machineFor(seed: number, mode: GuestMode, options: MachineOptions): Machine {
+  const machine = new Machine({ cpuModel: "icelake", ...options, memory: MEMORY });
+  loadRandomGuest(machine, seed, mode);
+  strew(machine, seed);
+  // What non-root operation asks for is the same outside.
+  const cpu = machine.cpus[0]!;
+  cpu.set32(S.CR0, cpu.get32(S.CR0) | 0x20);
+  return machine;
+}
+
 /** Runs one random guest both ways, stopped at random places. */
 export function compareAsGuest(
   seed: number,
@@ -113,16 +129,7 @@ export function compareAsGuest(
   kind: Omit<GuestKind, "at">,
   options: MachineOptions = {},
 ): GuestComparison {
-  const make = (): Machine => {
-    const machine = new Machine({ cpuModel: "icelake", ...options, memory: MEMORY });
-    loadRandomGuest(machine, seed, mode);
-    strew(machine, seed);
-    // What non-root operation asks for is the same outside.
-    const cpu = machine.cpus[0]!;
-    cpu.set32(S.CR0, cpu.get32(S.CR0) | 0x20);
-    return machine;
-  };
-  const native = make(), guest = make();
+  const native = machineFor(seed, mode, options), guest = machineFor(seed, mode, options);
   becomeGuest(guest, { ...kind, at: HYPERVISOR });
   const a = native.cpus[0]!, b = guest.cpus[0]!;
   const random = new Random(seed ^ 0x1234);
@@ -137,18 +144,19 @@ export function compareAsGuest(
       const unmapped = (exit === REASON.RDMSR || exit === REASON.WRMSR) &&
         !hasBitmapBit(Number(b.gpr(1) & 0xffff_ffffn));
       if (!UNCONDITIONAL.has(exit) && !touched && !unmapped) {
-        return { steps, exit, differences: [`exit ${exit}, which nothing asks for`] };
+        return { steps, exit, exits: 0, differences: [`exit ${exit}, which nothing asks for`] };
       }
       // The native machine must come by the state that the exit has saved.
       for (let i = 0; i <= chunk; i++) {
         if (a.rip === vmcs.get64(b, F.GUEST_RIP) && sameRegisters(a, b)) {
-          return { steps: steps + i, exit, differences: [] };
+          return { steps: steps + i, exit, exits: 0, differences: [] };
         }
         native.run({ steps: 1 });
       }
       return {
         steps,
         exit,
+        exits: 0,
         differences: [`the state at exit ${exit} is not one that the code comes by outside`],
       };
     }
@@ -156,10 +164,78 @@ export function compareAsGuest(
     steps += Number(b.get64(S.RETIRED) - before);
     const halted = a.get32(S.ACTIVITY) !== 0;
     const differences = compare(native, guest, halted || stop % 8 === 0 || stop === STOPS - 1);
-    if (differences.length > 0) return { steps, exit: -1, differences };
+    if (differences.length > 0) return { steps, exit: -1, exits: 0, differences };
     if (halted) break;
   }
-  return { steps, exit: -1, differences: [] };
+  return { steps, exit: -1, exits: 0, differences: [] };
+}
+
+/**
+ * As {@link compareAsGuest} for a guest whose memory is mapped on demand, right by right: each instruction and each delivery of an event that
+ * EPT refuses must have changed nothing, and come again. The hypervisor injects events whose delivery was refused; the time-stamp counter's
+ * offset hides the ticks that exits take. The guest goes one step at a time.
+ */
+export function compareOnDemand(
+  seed: number,
+  mode: GuestMode,
+  vpid: number,
+  options: MachineOptions = {},
+): GuestComparison {
+  const native = machineFor(seed, mode, options), guest = machineFor(seed, mode, options);
+  const kind: GuestKind = { ept: "4K", vpid, absent: true, accessedDirty: seed % 2 === 0, at: HYPERVISOR };
+  becomeGuest(guest, kind);
+  const b = guest.cpus[0]!;
+  const view = new DataView(guest.memory.buffer, RAM_BASE);
+  let steps = 0, hidden = 0n, exits = 0;
+  const done = (exit: number, differences: readonly string[]): GuestComparison => ({
+    steps,
+    exit,
+    exits,
+    differences,
+  });
+  while (steps < DEMAND_STEPS) {
+    guest.run({ steps: 1 });
+    steps++;
+    let again = false;
+    while (b.get32(S.VMX_MODE) !== 2) {
+      const exit = vmcs.get32(b, F.EXIT_REASON) & 0xffff;
+      const address = Number(vmcs.get64(b, F.GUEST_PHYSICAL_ADDRESS));
+      if (exit !== REASON.EPT_VIOLATION || address >= GUEST_BYTES) {
+        const allowed = UNCONDITIONAL.has(exit) || exit === REASON.RDMSR || exit === REASON.WRMSR ||
+          (exit === REASON.EPT_VIOLATION && isOwn(BigInt(address)));
+        return done(exit, allowed ? [] : [`exit ${exit}, which nothing asks for`]);
+      }
+      exits++;
+      const entry = eptEntry(kind, address), need = vmcs.get32(b, F.EXIT_QUALIFICATION) & 7;
+      const rights = view.getUint32(entry, true) & 7;
+      if ((need & ~rights) === 0) {
+        return done(exit, [`an EPT violation that EPT does not mean, at ${address.toString(16)}`]);
+      }
+      view.setUint32(entry, (address & ~0xfff) | 0x30 | rights | need | (need & 2 ? 1 : 0), true);
+      const vectoring = vmcs.get32(b, F.IDT_VECTORING_INFORMATION);
+      if (vectoring < 0) {
+        vmcs.set32(b, F.ENTRY_INTERRUPTION_INFORMATION, vectoring & ~0x1000);
+        vmcs.set32(b, F.ENTRY_EXCEPTION_ERROR_CODE, vmcs.get32(b, F.IDT_VECTORING_ERROR_CODE));
+        vmcs.set32(b, F.ENTRY_INSTRUCTION_LENGTH, vmcs.get32(b, F.EXIT_INSTRUCTION_LENGTH));
+      } else {
+        // The instruction comes again: the step that exited did not count outside.
+        steps--;
+        hidden++;
+        again = true;
+        vmcs.set64(b, F.TSC_OFFSET, BigInt.asUintN(64, -hidden));
+      }
+      const error = vmEntry(b);
+      if (error !== 0) return done(exit, [`VM entry failed with error ${error}`]);
+    }
+    // In between RF is 1: the instruction is to come again.
+    if (again) continue;
+    if (steps % 50 !== 0 && steps !== DEMAND_STEPS && b.get32(S.ACTIVITY) === 0) continue;
+    native.run({ steps: steps - Number(native.cpus[0]!.get64(S.RETIRED)) });
+    const differences = compare(native, guest, b.get32(S.ACTIVITY) !== 0 || steps === DEMAND_STEPS);
+    if (differences.length > 0) return done(-1, differences);
+    if (b.get32(S.ACTIVITY) !== 0) break;
+  }
+  return done(-1, []);
 }
 
 /** Whether a guest-physical address is the hypervisor's. */
@@ -212,27 +288,42 @@ function main(args: readonly string[]): number {
   const count = value("--count", 100), seed = value("--seed", 1);
   const engines: readonly EngineKind[] = ["interpreter", "reference"];
   const exits = new Map<number, number>();
-  let steps = 0, guests = 0;
+  let steps = 0, guests = 0, answered = 0;
+  const take = (
+    name: string,
+    at: number,
+    mode: GuestMode,
+    engine: EngineKind,
+    found: GuestComparison,
+  ): boolean => {
+    if (found.differences.length > 0) {
+      console.log(JSON.stringify({ seed: at, mode, kind: name, engine, ...found }, null, 2));
+      return false;
+    }
+    guests++;
+    steps += found.steps;
+    answered += found.exits;
+    exits.set(found.exit, (exits.get(found.exit) ?? 0) + 1);
+    return true;
+  };
   for (let i = 0; i < count; i++) {
     for (const mode of [0, 1, 2] as const) {
       for (const [name, kind] of Object.entries(GUEST_KINDS)) {
         // Real mode, and protected mode without paging, need an unrestricted guest.
         if (mode !== 2 && kind.ept === "off") continue;
         const engine = engines[(seed + i) % 2]!;
-        const found = compareAsGuest(seed + i, mode, kind, { engine });
-        if (found.differences.length > 0) {
-          console.log(JSON.stringify({ seed: seed + i, mode, kind: name, engine, ...found }, null, 2));
-          return 1;
-        }
-        guests++;
-        steps += found.steps;
-        exits.set(found.exit, (exits.get(found.exit) ?? 0) + 1);
+        if (!take(name, seed + i, mode, engine, compareAsGuest(seed + i, mode, kind, { engine }))) return 1;
+      }
+      for (const engine of engines) {
+        const found = compareOnDemand(seed + i, mode, engine === "reference" ? 0 : 1, { engine });
+        if (!take("mapped on demand", seed + i, mode, engine, found)) return 1;
       }
     }
   }
   const told = [...exits].filter(([exit]) => exit >= 0).map(([exit, n]) => `${exit} (${n})`).join(", ");
   console.log(
-    `${guests} random guests, ${steps} steps: the same outside and in non-root operation; exits: ${told}`,
+    `${guests} random guests, ${steps} steps: the same outside and in non-root operation; ` +
+      `${answered} EPT violations on the way; exits that ended it: ${told}`,
   );
   return 0;
 }

@@ -28,6 +28,8 @@ export interface GuestKind {
   readonly vpid: number;
   /** Accessed and dirty flags for EPT. */
   readonly accessedDirty?: boolean;
+  /** With EPT of 4-KiB pages: leave all RAM below {@link at} out of the map, for the caller to map (see {@link eptEntry}). */
+  readonly absent?: boolean;
   /** Physical address of the first of {@link HYPERVISOR_BYTES} bytes that the guest does not use. */
   readonly at: number;
   /** Code of the host's exit handler; default a HLT. */
@@ -79,7 +81,10 @@ export function becomeGuest(machine: Machine, kind: GuestKind): void {
   const usesEpt = kind.ept !== "off";
   // ---- controls
   set32(F.PIN_BASED_CONTROLS, capability.pin.trueMustBeOne);
-  set32(F.PROCESSOR_BASED_CONTROLS, capability.proc.trueMustBeOne | PROC.SECONDARY | PROC.MSR_BITMAPS);
+  set32(
+    F.PROCESSOR_BASED_CONTROLS,
+    capability.proc.trueMustBeOne | PROC.SECONDARY | PROC.MSR_BITMAPS | PROC.TSC_OFFSETTING,
+  );
   set32(
     F.SECONDARY_CONTROLS,
     capability.proc2.trueMustBeOne | (usesEpt ? PROC2.EPT | PROC2.UNRESTRICTED_GUEST : 0) |
@@ -183,11 +188,17 @@ function identityEpt(machine: Machine, kind: GuestKind): bigint {
       put(directory + i * 8, pages | 7);
       for (let p = 0; p < 512; p++) {
         const page = base + p * 4096;
-        if (page < at || page >= at + HYPERVISOR_BYTES) put(pages + p * 8, page + 0x37);
+        if (page < at ? !kind.absent : page >= at + HYPERVISOR_BYTES) put(pages + p * 8, page + 0x37);
       }
     } else put(directory + i * 8, base + 0xb7);
   }
   return BigInt(root) | 0x1en | (kind.accessedDirty ? 0x40n : 0n);
+}
+
+/** Physical address of the EPT entry of a page of RAM below the hypervisor, where EPT has 4-KiB pages. */
+export function eptEntry(kind: GuestKind, page: number): number {
+  return kind.at + AT.EPT + (3 + Math.floor(page / 0x20_0000)) * 4096 +
+    Math.floor(page % 0x20_0000 / 4096) * 8;
 }
 
 /** What code can see of a processor, field by field: equal in and outside non-root operation, but for what the masks hide. */
