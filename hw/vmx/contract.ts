@@ -200,3 +200,12 @@ export function isDeliveringEvent(cpu: Cpu): boolean {
 export function isExitPending(cpu: Cpu): boolean {
   return cpu.get32(S.FAULTVECTOR) === EXIT_VECTOR;
 }
+
+/** Whether the pending exit is that of an instruction that a hypervisor carries out in the guest's place, not of an access or an event. */
+export function isInstructionExitPending(cpu: Cpu): boolean {
+  if (!isExitPending(cpu)) return false;
+  const reason = cpu.get32(S.VMX_REASON);
+  return reason !== REASON.EPT_VIOLATION && reason !== REASON.EPT_MISCONFIGURATION &&
+    reason !== REASON.APIC_ACCESS &&
+    reason !== REASON.PML_FULL && reason !== REASON.EXCEPTION_OR_NMI;
+}
