@@ -6,6 +6,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
+import { explainEpt } from "../../hw/explain_ept.ts";
+import { describeWalk, explainWalk } from "../../hw/explain_walk.ts";
 import type { EngineKind } from "../../hw/machine.ts";
 import { S } from "../../hw/state.ts";
 import { updateMode } from "../../hw/sys/mode.ts";
@@ -333,6 +335,35 @@ describe("PAE paging under EPT", () => {
         BigInt(AT.PML4 + 0x2000 | 1),
       ]);
     });
+  });
+});
+
+describe("looking", () => {
+  it("changes nothing: no flag, no cached mapping, no counter, no event, no time", () => {
+    const m = new EptGuest("interpreter", { ad: true, vpid: 1 });
+    m.map(OTHER, 0);
+    // jmp $
+    m.guest("ebfe", 10);
+    const { cpu, machine } = m;
+    let events = 0;
+    cpu.trace.on(["walk", "reference", "fill", "invalidate", "fault", "ept", "vmx"], () => events++);
+    const state = () => [machine.hash(), JSON.stringify(cpu.counters.snapshot()), cpu.now(), events];
+    const before = state();
+    const told = [PAGE, OTHER, 0x4000_0000].flatMap((linear) =>
+      [{}, { write: true }, { fetch: true, user: true }].map((access) =>
+        explainWalk(cpu, BigInt(linear), access)
+      )
+    );
+    assertEquals(told.map((walk) => walk.outcome.kind).filter((_, i) => i % 3 === 0), [
+      "mapped",
+      "EPT violation",
+      "page fault",
+    ]);
+    for (const walk of told) assert(describeWalk(walk).length > 3);
+    // After the exit it can be asked of the VMCS's EPT pointer as well.
+    const { outcome } = explainEpt(cpu, OTHER, { write: true }, { eptp: m.get("EPT_POINTER") });
+    assertEquals(outcome.kind, "violation");
+    assertEquals(state(), before);
   });
 });
 
