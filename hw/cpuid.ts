@@ -404,7 +404,7 @@ export const cpuModels: Readonly<Record<string, CpuModel>> = {
     caches(4, 1024, 16, 8192),
     {
       revision: 4,
-      timerRate: 7,
+      timerRate: 5,
       source:
         "client part: as QEMU's model Skylake-Client, and mode-based execute control, which QEMU names as missing there",
     },
@@ -420,7 +420,7 @@ export const cpuModels: Readonly<Record<string, CpuModel>> = {
     caches(20, 1024, 12, 16384),
     {
       revision: 4,
-      timerRate: 7,
+      timerRate: 5,
       source:
         "server part: as QEMU's model Icelake-Server, and by the SDM TSC scaling, 5-level EPT walks and advanced exit information",
     },
