@@ -8,7 +8,7 @@
  */
 import { type EntryContext, type Rule, rule } from "./check.ts";
 import { ENTRY } from "./controls.ts";
-import { F } from "./fields.ts";
+import { F, type FieldName } from "./fields.ts";
 
 const SECTION = "Checks on Guest Segment Registers";
 const RFLAGS_VM = 0x2_0000;
@@ -57,12 +57,13 @@ function rights(
   suffix: string,
   satisfied: string,
   holds: (c: EntryContext) => boolean,
+  more: readonly FieldName[] = [],
 ): Rule {
   const always = name === "CS" || name === "TR";
   return rule(
     SECTION,
     `guest${name}${suffix}`,
-    [`GUEST_${name}_ACCESS_RIGHTS`, "GUEST_RFLAGS"],
+    [`GUEST_${name}_ACCESS_RIGHTS`, "GUEST_RFLAGS", ...more],
     satisfied,
     (c) =>
       ((name !== "TR" && name !== "LDTR") && isVirtual8086(c)) || (!always && !isUsable(c, name)) || holds(c),
@@ -197,12 +198,14 @@ const dplRules: readonly Rule[] = [
     "DplNonconforming",
     "DPL as in SS for nonconforming code",
     (c) => (typeOf(c, "CS") & 13) !== 9 || dplOf(c, "CS") === dplOf(c, "SS"),
+    ["GUEST_SS_ACCESS_RIGHTS"],
   ),
   rights(
     "CS",
     "DplConforming",
     "DPL not above that of SS for conforming code",
     (c) => (typeOf(c, "CS") & 13) !== 13 || dplOf(c, "CS") <= dplOf(c, "SS"),
+    ["GUEST_SS_ACCESS_RIGHTS"],
   ),
   rule(
     SECTION,
@@ -255,6 +258,7 @@ const granularityRules: readonly Rule[] = (["CS", ...DATA] as const).map((name) 
     "Granularity",
     "G clear unless bits 11:0 of the limit are all 1, G set if one of bits 31:20 is 1",
     (c) => granularityHolds(c, name),
+    [`GUEST_${name}_LIMIT`],
   )
 );
 
@@ -268,7 +272,7 @@ const systemRules: readonly Rule[] = [
   rights("TR", "DescriptorType", "S clear", (c) => (rightsOf(c, "TR") & S_BIT) === 0),
   rights("TR", "Present", "P set", (c) => (rightsOf(c, "TR") & PRESENT) !== 0),
   rights("TR", "RightsReserved", "bits 11:8 and 31:17 clear", (c) => (rightsOf(c, "TR") & AR_RESERVED) === 0),
-  rights("TR", "Granularity", "G as the limit demands", (c) => granularityHolds(c, "TR")),
+  rights("TR", "Granularity", "G as the limit demands", (c) => granularityHolds(c, "TR"), ["GUEST_TR_LIMIT"]),
   rights("TR", "Usable", "bit 16 clear", (c) => isUsable(c, "TR")),
   rights("LDTR", "Type", "2", (c) => typeOf(c, "LDTR") === 2),
   rights("LDTR", "DescriptorType", "S clear", (c) => (rightsOf(c, "LDTR") & S_BIT) === 0),
@@ -279,7 +283,9 @@ const systemRules: readonly Rule[] = [
     "bits 11:8 and 31:17 clear",
     (c) => (rightsOf(c, "LDTR") & AR_RESERVED) === 0,
   ),
-  rights("LDTR", "Granularity", "G as the limit demands", (c) => granularityHolds(c, "LDTR")),
+  rights("LDTR", "Granularity", "G as the limit demands", (c) => granularityHolds(c, "LDTR"), [
+    "GUEST_LDTR_LIMIT",
+  ]),
 ];
 
 /** All checks on segment registers, in order. */

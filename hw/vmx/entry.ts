@@ -16,6 +16,7 @@ import { TRACE } from "../trace.ts";
 import * as vmcs from "../vmcs.ts";
 import { startVirtualApic } from "./apic_virtualization.ts";
 import { EntryContext, type Rule } from "./check.ts";
+import { firstFailure, notePassed, passesAgain } from "./entry_checks.ts";
 import { controlRules } from "./checks_controls.ts";
 import { guestRules } from "./checks_guest.ts";
 import { hostRules } from "./checks_host.ts";
@@ -47,12 +48,6 @@ export function entryContext(cpu: Cpu): EntryContext {
   return found;
 }
 
-/** The first rule of a table that does not hold. */
-export function firstFailure(rules: readonly Rule[], c: EntryContext): Rule | undefined {
-  for (let i = 0; i < rules.length; i++) if (!rules[i]!.holds(c)) return rules[i];
-  return undefined;
-}
-
 /**
  * VM entry with the current VMCS, whose launch state fits. RIP is that of the next instruction.
  *
@@ -61,19 +56,33 @@ export function firstFailure(rules: readonly Rule[], c: EntryContext): Rule | un
  */
 export function vmEntry(cpu: Cpu): number {
   const c = entryContext(cpu);
-  const wrongControl = firstFailure(controlRules, c);
-  if (wrongControl !== undefined) return refused(cpu, wrongControl, INVALID_CONTROLS);
-  const wrongHost = firstFailure(hostRules, c);
-  if (wrongHost !== undefined) return refused(cpu, wrongHost, INVALID_HOST);
   cpu.set32(S.STEPFLAGS, STEP_TRANSITION);
-  // An entry that fails from here on is a transition, too: what it invalidates goes by this VMCS.
-  cpu.set32(S.TLBVPID, c.has2(PROC2.VPID) ? vmcs.get32(cpu, F.VPID) & 0xffff : 0);
-  const failed = firstFailure(guestRules, c);
-  if (failed !== undefined) {
-    refused(cpu, failed, REASON.ENTRY_GUEST_STATE);
-    failEntry(cpu, REASON.ENTRY_GUEST_STATE, failed.qualification ?? 0);
-    return 0;
+  if (!passesAgain(cpu, c)) {
+    const error = checkAll(cpu, c);
+    if (error !== 0) return error > 0 ? error : 0;
+    notePassed(cpu);
   }
+  return carryOut(cpu, c);
+}
+
+/** Asks all rules in order: 0 when all hold, −1 when the entry has failed as an exit, or the VM-instruction error. */
+function checkAll(cpu: Cpu, c: EntryContext): number {
+  const wrongControl = firstFailure(controlRules, c);
+  if (wrongControl !== undefined) return instructionFails(cpu, wrongControl, INVALID_CONTROLS);
+  const wrongHost = firstFailure(hostRules, c);
+  if (wrongHost !== undefined) return instructionFails(cpu, wrongHost, INVALID_HOST);
+  const failed = firstFailure(guestRules, c);
+  if (failed === undefined) return 0;
+  // An entry that fails here is a transition, too: what it invalidates goes by this VMCS.
+  cpu.set32(S.TLBVPID, c.has2(PROC2.VPID) ? vmcs.get32(cpu, F.VPID) & 0xffff : 0);
+  refused(cpu, failed, REASON.ENTRY_GUEST_STATE);
+  failEntry(cpu, REASON.ENTRY_GUEST_STATE, failed.qualification ?? 0);
+  return -1;
+}
+
+/** The entry itself, with the checks behind it. */
+function carryOut(cpu: Cpu, c: EntryContext): number {
+  cpu.set32(S.TLBVPID, c.has2(PROC2.VPID) ? vmcs.get32(cpu, F.VPID) & 0xffff : 0);
   if (cpu.get32(S.VMX_MACHINE_CHECK) !== 0) {
     cpu.set32(S.VMX_MACHINE_CHECK, 0);
     failEntry(cpu, REASON.ENTRY_MACHINE_CHECK, 0);
@@ -225,6 +234,12 @@ function begin(cpu: Cpu, c: EntryContext): void {
 /** Makes the next VM entry of `cpu` that passes its checks fail on a machine check (exit reason 41); for fault injection. */
 export function machineCheckAtEntry(cpu: Cpu): void {
   cpu.set32(S.VMX_MACHINE_CHECK, 1);
+}
+
+/** A VMfail: the instruction is one like others, also for a single step. */
+function instructionFails(cpu: Cpu, rule: Rule, error: number): number {
+  cpu.set32(S.STEPFLAGS, 0);
+  return refused(cpu, rule, error);
 }
 
 /** Tells the tracer which rule was broken; returns `number`. */

@@ -14,7 +14,8 @@ import { controlRules } from "../../hw/vmx/checks_controls.ts";
 import { guestRules } from "../../hw/vmx/checks_guest.ts";
 import { hostRules } from "../../hw/vmx/checks_host.ts";
 import { vmxCapability } from "../../hw/vmx/capability.ts";
-import { entryContext, firstFailure } from "../../hw/vmx/entry.ts";
+import { entryContext } from "../../hw/vmx/entry.ts";
+import { firstFailure } from "../../hw/vmx/entry_checks.ts";
 import { F, fieldNames } from "../../hw/vmx/fields.ts";
 import { PLACES, setField, vmxBench } from "./bench_machine.ts";
 

@@ -4,14 +4,15 @@ import { describe, it } from "@std/testing/bdd";
 import { type CpuModel, cpuModels, customModel } from "../../../hw/cpuid.ts";
 import { S } from "../../../hw/state.ts";
 import { SHADOW } from "../../../hw/vmcs.ts";
-import type { Rule } from "../../../hw/vmx/check.ts";
+import type { EntryContext, Rule } from "../../../hw/vmx/check.ts";
 import { controlRules } from "../../../hw/vmx/checks_controls.ts";
 import { guestRules } from "../../../hw/vmx/checks_guest.ts";
 import { hostRules } from "../../../hw/vmx/checks_host.ts";
 import { PIN, PROC, PROC2 } from "../../../hw/vmx/contract.ts";
 import { ENTRY, EXIT } from "../../../hw/vmx/controls.ts";
-import { entryContext, firstFailure } from "../../../hw/vmx/entry.ts";
-import type { FieldName } from "../../../hw/vmx/fields.ts";
+import { entryContext } from "../../../hw/vmx/entry.ts";
+import { firstFailure } from "../../../hw/vmx/entry_checks.ts";
+import { type FieldName, fieldName } from "../../../hw/vmx/fields.ts";
 import { AT } from "../sys/system_fixture.ts";
 import { everything, VM, VmxFixture } from "./vmx_fixture.ts";
 
@@ -487,6 +488,67 @@ describe("checks on guest state: exit reason 33", () => {
   showAll(guestRules, allGuestCases, (m, rule) => {
     m.exited(0x8000_0021, rule.qualification ?? 0);
     assertEquals(m.cpu.rip, BigInt(VM.EXIT), "the host state is loaded");
+  });
+});
+
+describe("what a rule looks at", () => {
+  /** The fields that `rule` reads from a VMCS. */
+  function fieldsRead(rule: Rule, m: VmxFixture): Set<string> {
+    const read = new Set<string>();
+    const context: EntryContext = new Proxy(entryContext(m.cpu), {
+      get(target, key, receiver) {
+        if (key === "event") read.add("ENTRY_INTERRUPTION_INFORMATION");
+        if (key === "low" || key === "high") {
+          return (field: number) => {
+            read.add(fieldName(field)!);
+            return key === "low" ? target.low(field) : target.high(field);
+          };
+        }
+        return Reflect.get(target, key, receiver);
+      },
+    });
+    rule.holds(context);
+    return read;
+  }
+  it("is what its list of fields says, so that it need not be asked again before one of them changes", () => {
+    const unsaid = new Set<string>();
+    const cases: Readonly<Record<string, Case>> = { ...controlCases, ...hostCases, ...allGuestCases };
+    for (const rule of [...controlRules, ...hostRules, ...guestRules]) {
+      const m = new VmxFixture(cases[rule.name]!.model ?? everything).start();
+      const before = fieldsRead(rule, m);
+      cases[rule.name]!.prepare?.(m);
+      const prepared = fieldsRead(rule, m);
+      cases[rule.name]!.wrong(m);
+      for (const name of [...before, ...prepared, ...fieldsRead(rule, m)]) {
+        if (!rule.fields.includes(name as FieldName)) unsaid.add(`${rule.name} reads ${name}`);
+      }
+    }
+    assertEquals([...unsaid], []);
+  });
+  it("a VMCS that passed is refused as soon as a field is wrong", () => {
+    for (
+      const [rules, cases] of [[controlRules, controlCases], [hostRules, hostCases], [
+        guestRules,
+        allGuestCases,
+      ]] as const
+    ) {
+      for (const rule of rules) {
+        if (HIDDEN.has(rule.name)) continue;
+        const c = cases[rule.name]!;
+        const m = prepared(rule.name, c);
+        m.place(VM.GUEST, "0fa2");
+        m.enter();
+        if (m.cpu.get32(S.VMX_MODE) === 2) m.step(50);
+        if (m.cpu.get32(S.VMX_MODE) !== 1) continue;
+        // What the first guest left behind is made valid again, then the case.
+        m.set("GUEST_INTERRUPTIBILITY", 0).set("GUEST_PENDING_DEBUG", 0).set("GUEST_ACTIVITY", 0);
+        c.wrong(m);
+        m.cpu.set32(S.ACTIVITY, 0);
+        m.enter(true);
+        assert(m.cpu.get32(S.VMX_MODE) === 1, rule.name);
+        assert(m.status !== "ok" || m.reason >= 0x8000_0000, rule.name);
+      }
+    }
   });
 });
 
