@@ -201,6 +201,14 @@ function isIn(vector: number, set: number): boolean {
   return vector >= 0 && vector < 32 && ((set >>> vector) & 1) !== 0;
 }
 
+/** A guest's event is being delivered: what a VM exit on the way says of it. */
+function noteDelivery(cpu: Cpu, information: number, code: number, flags: number, injected: boolean): void {
+  cpu.set32(S.VMX_VECTORING, information);
+  cpu.set32(S.VMX_VECTORING_CODE, code);
+  cpu.set32(S.VMX_VECTORING_FLAGS, flags);
+  if (!injected) cpu.set32(S.VMX_VECTORING_LENGTH, cpu.get32(S.ILEN));
+}
+
 /** Interruption type of each kind of event. */
 const TYPES = {
   external: EVENT.EXTERNAL_INTERRUPT,
@@ -214,7 +222,7 @@ const TYPES = {
 /**
  * Delivers one event; raises what its delivery raises.
  *
- * @param type Interruption type, for a VM exit on the way.
+ * @param type Interruption type, for a VM exit on the way; −1 for that of the kind.
  * @param injection Interruption information of VM entry where it is that that delivers, else 0.
  */
 function deliver(
@@ -222,7 +230,7 @@ function deliver(
   vector: number,
   kind: EventKind,
   errorCode: number,
-  type: number = TYPES[kind],
+  type = -1,
   injection = 0,
 ): void {
   const i32 = cpu.memory.i32, at = cpu.base >>> 2;
@@ -232,18 +240,15 @@ function deliver(
     : kind === "fault" && isIn(vector, WITH_ERROR_CODE) && (i32[at + (S.CR0 >>> 2)]! & CR0.PE) !== 0;
   const code = errorCode < 0 ? 0 : errorCode;
   const guest = i32[at + (S.VMX_MODE >>> 2)] === 2;
-  if (guest) {
-    i32[at + (S.VMX_VECTORING >>> 2)] = vector | (type << EVENT.TYPE_SHIFT) | EVENT.VALID |
-      (hasCode ? EVENT.DELIVER_CODE : 0);
-    i32[at + (S.VMX_VECTORING_CODE >>> 2)] = code;
-    if (injection === 0) i32[at + (S.VMX_VECTORING_LENGTH >>> 2)] = i32[at + (S.ILEN >>> 2)]!;
-  }
   // An injected event pushes RFLAGS as they are.
   if (injection === 0 && kind === "fault") {
     // Not for an instruction breakpoint; the general-detect fault is told by DR6.BD.
     if (vector !== VECTOR.DB || (i32[at + ((S.DR + 6 * 8) >>> 2)]! & 0x2000)) flags |= RFLAGS.RF;
   } else if (injection === 0 && (kind === "software" || kind === "privilegedSoftware")) flags &= ~RFLAGS.RF;
-  if (guest) i32[at + (S.VMX_VECTORING_FLAGS >>> 2)] = flags;
+  if (guest) {
+    const information = vector | ((type < 0 ? TYPES[kind] : type) << EVENT.TYPE_SHIFT) | EVENT.VALID;
+    noteDelivery(cpu, hasCode ? information | EVENT.DELIVER_CODE : information, code, flags, injection !== 0);
+  }
   if (cpu.trace.wants & (TRACE.exception | TRACE.interrupt)) tell(cpu, vector, kind, hasCode ? code : -1);
 
   if (i32[at + (S.EFER >>> 2)]! & EFER.LMA) deliverLong(cpu, vector, kind, flags, hasCode, code);
