@@ -50,6 +50,13 @@ export * from "./hw/explain_walk.ts";
 export * from "./hw/explain_ept.ts";
 export type { VmxParameters } from "./hw/vmx/features.ts";
 
+// ---- VMX, and why it failed
+export * from "./hw/vmx/explain.ts";
+export { vmxCapability } from "./hw/vmx/capability.ts";
+export type { ControlRange, VmxCapability } from "./hw/vmx/capability.ts";
+export type { FieldName } from "./hw/vmx/fields.ts";
+export { machineCheckAtEntry } from "./hw/vmx/entry.ts";
+
 // ---- gates
 export {
   CONTINUATIONS_MAX,

@@ -24,10 +24,15 @@ export interface ControlRange {
 export interface VmxCapability {
   /** The VMX features that the model has, with all that each requires. */
   readonly features: ReadonlySet<string>;
+  /** Pin-based controls. */
   readonly pin: ControlRange;
+  /** Primary processor-based controls. */
   readonly proc: ControlRange;
+  /** Secondary processor-based controls. */
   readonly proc2: ControlRange;
+  /** VM-exit controls. */
   readonly exit: ControlRange;
+  /** VM-entry controls. */
   readonly entry: ControlRange;
   /** IA32_VMX_BASIC. */
   readonly basic: bigint;
@@ -39,11 +44,13 @@ export interface VmxCapability {
   readonly eptVpid: bigint;
   /** IA32_VMX_VMFUNC, low half. */
   readonly functions: number;
-  /** Bits that CR0 must and may have in VMX operation. */
+  /** Bits that CR0 must have in VMX operation. */
   readonly cr0Fixed0: number;
+  /** Bits that CR0 may have in VMX operation. */
   readonly cr0Fixed1: number;
-  /** Bits that CR4 must and may have in VMX operation. */
+  /** Bits that CR4 must have in VMX operation. */
   readonly cr4Fixed0: number;
+  /** Bits that CR4 may have in VMX operation. */
   readonly cr4Fixed1: number;
   /** Revision identifier of VMXON and VMCS regions. */
   readonly revision: number;

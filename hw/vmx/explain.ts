@@ -20,6 +20,7 @@ import { F, type FieldName, fieldWidth } from "./fields.ts";
 
 /** A field as a rule saw it. */
 export interface SeenField {
+  /** Its name. */
   readonly name: FieldName;
   /** Encoding for VMREAD. */
   readonly encoding: number;
