@@ -54,6 +54,7 @@ export type { VmxParameters } from "./hw/vmx/features.ts";
 export * from "./hw/vmx/explain.ts";
 export { vmxCapability } from "./hw/vmx/capability.ts";
 export type { ControlRange, VmxCapability } from "./hw/vmx/capability.ts";
+export { F } from "./hw/vmx/fields.ts";
 export type { FieldName } from "./hw/vmx/fields.ts";
 export { machineCheckAtEntry } from "./hw/vmx/entry.ts";
 
