@@ -114,6 +114,9 @@ export const machineSpecs = {
   "stuck-bit": stuckBit,
   trace,
   "trace-out": text("FILE", "write trace events to FILE, one JSON object a line (default: standard error)"),
+  explain: flag(
+    "with --trace: say why, for page faults, EPT violations, and what VMX refuses (fault, ept, vmx)",
+  ),
   stats: choice(["table", "json", "none"], "counters at the end (default none)"),
   until,
   steps: integer("N", "stop after N instructions (such as 200M)", 0, Number.MAX_SAFE_INTEGER),
