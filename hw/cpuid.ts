@@ -20,6 +20,7 @@ const EAX = 0, EBX = 1, ECX = 2, EDX = 3;
 /** Every feature that a model may offer, and its CPUID bit. The names stand in `Row.flags.cpuid`. */
 export const FEATURES = {
   fpu: [1, 0, EDX, 0],
+  vme: [1, 0, EDX, 1],
   de: [1, 0, EDX, 2],
   pse: [1, 0, EDX, 3],
   tsc: [1, 0, EDX, 4],
@@ -140,6 +141,7 @@ const XSAVE_BASE_BYTES = 512 + 64;
 
 const BASE: readonly Feature[] = [
   "fpu",
+  "vme",
   "de",
   "pse",
   "tsc",

@@ -8,6 +8,8 @@
 
 /** Bit of CR4, and the CPUID feature without which it is reserved. */
 export const CR4_FEATURES: readonly (readonly [bit: number, feature: string])[] = [
+  [1 << 0, "vme"],
+  [1 << 1, "vme"], // PVI
   [1 << 2, "tsc"], // TSD
   [1 << 3, "de"],
   [1 << 4, "pse"],

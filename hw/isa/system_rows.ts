@@ -31,11 +31,9 @@ export function checkUmip<I, C, X>(b: Builder<I, C, X>): void {
   b.faultIf(forbidden, GP, 0);
 }
 
-/** Virtual-8086 mode with IOPL < 3: PUSHF and POPF raise #GP(0). */
-function checkVirtual8086Flags<I, C, X>(b: Builder<I, C, X>, f: Form): void {
-  if (f.mode === 2) return;
-  const virtual = b.bit(b.state(S.RFLAGS, 32), VM_BIT);
-  b.faultIf(b.andC(virtual, b.ne(iopl(b), b.imm(3))), GP, 0);
+/** Virtual-8086 mode with IOPL < 3: PUSHF and POPF have the virtual interrupt flag, or raise #GP(0) (hw/sys/vme.ts). */
+function isRestricted8086<I, C, X>(b: Builder<I, C, X>): C {
+  return b.andC(b.bit(b.state(S.RFLAGS, 32), VM_BIT), b.ne(iopl(b), b.imm(3)));
 }
 
 // ---- segment registers
@@ -173,29 +171,35 @@ function farIndirect(procedure: string): Semantic {
 
 /** PUSHF: the image has VM and RF clear. */
 const pushf: Semantic = (b, _o, f) => {
-  checkVirtual8086Flags(b, f);
-  const image = b.and(b.flagsImage(), b.imm(0xfc_ffff));
-  b.stackStore(f.w, -f.w / 8, b.zx(f.w, image));
+  const image = b.variable(b.and(b.flagsImage(), b.imm(0xfc_ffff)));
+  if (f.mode !== 2) {
+    b.if(isRestricted8086(b), () => image.set(b.callResult("pushfVirtual", b.imm(f.w))));
+  }
+  b.stackStore(f.w, -f.w / 8, b.zx(f.w, image.get()));
   b.stackAdjust(b.imm(-f.w / 8));
 };
 
 const popf: Semantic = (b, _o, f) => {
-  checkVirtual8086Flags(b, f);
   const image = b.stackLoad(f.w, 0);
+  if (f.mode !== 2) b.if(isRestricted8086(b), () => b.call("popfVirtual", image, b.imm(f.w)));
   b.stackAdjust(b.imm(f.w / 8));
   b.callEnd("popf", image, b.imm(f.w));
 };
 
 /** CLI: CPL ≤ IOPL; virtual-8086 mode is CPL 3, real mode CPL 0. */
 const cli: Semantic = (b) => {
-  b.faultIf(b.ltU(iopl(b), cpl(b)), GP, 0);
-  b.setState(S.RFLAGS, 32, b.and(b.state(S.RFLAGS, 32), b.imm(~RFLAGS.IF >>> 0)));
+  b.if(
+    b.ltU(iopl(b), cpl(b)),
+    () => b.call("cliVirtual"),
+    () => b.setState(S.RFLAGS, 32, b.and(b.state(S.RFLAGS, 32), b.imm(~RFLAGS.IF >>> 0))),
+  );
 };
 
 const sti: Semantic = (b) => {
-  b.faultIf(b.ltU(iopl(b), cpl(b)), GP, 0);
-  const already = b.bit(b.state(S.RFLAGS, 32), Math.log2(RFLAGS.IF));
-  b.if(b.notC(already), () => b.callEnd("sti"));
+  b.if(b.ltU(iopl(b), cpl(b)), () => b.call("stiVirtual"), () => {
+    const already = b.bit(b.state(S.RFLAGS, 32), Math.log2(RFLAGS.IF));
+    b.if(b.notC(already), () => b.callEnd("sti"));
+  });
 };
 
 /** CLAC, STAC. */

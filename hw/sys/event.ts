@@ -43,6 +43,7 @@ import { afterTransfer } from "./attention.ts";
 import { noteDebugException, settleDebugException } from "./debug_status.ts";
 import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
+import { redirectInterrupt } from "./vme.ts";
 import { switchTask, taskSwitches } from "./task.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
@@ -536,8 +537,9 @@ export function injectEvent(cpu: Cpu, information: number, code: number, length:
     cpu.set64Halves(S.RIP, low, cpu.is64 && low < ripLow ? ripHigh + 1 : ripHigh);
   }
   try {
-    if (type === EVENT.SOFTWARE_INTERRUPT) checkVirtual8086(cpu);
-    deliver(cpu, vector, kind, information & EVENT.DELIVER_CODE ? code & 0xffff : -1, type, information);
+    if (type !== EVENT.SOFTWARE_INTERRUPT || !redirectInterrupt(cpu, vector)) {
+      deliver(cpu, vector, kind, information & EVENT.DELIVER_CODE ? code & 0xffff : -1, type, information);
+    }
   } catch (e) {
     if (e !== FAULT) throw e;
     cpu.set64Halves(S.RIP, ripLow, ripHigh);
@@ -588,12 +590,6 @@ export function afterTaskSwitch(cpu: Cpu): number {
   return EXIT_END;
 }
 
-/** #GP(0) for INT n in virtual-8086 mode with IOPL < 3. */
-function checkVirtual8086(cpu: Cpu): void {
-  const flags = cpu.get32(S.RFLAGS);
-  if ((flags & RFLAGS.VM) && (flags & RFLAGS.IOPL) !== RFLAGS.IOPL) cpu.raise(VECTOR.GP, 0);
-}
-
 /** Access rights of the flat segments that SYSCALL and friends load. */
 const FLAT_DATA = 0x3 | AR.S | AR.P | AR.DB | AR.G;
 
@@ -606,7 +602,7 @@ export function setFlatStack(cpu: Cpu, selector: number, cpl: number): void {
 export const eventProcedures: Procedures = {
   /** (vector): INT n. */
   int(cpu) {
-    checkVirtual8086(cpu);
+    if (redirectInterrupt(cpu, cpu.argLow(0))) return afterTransfer(cpu);
     return software(cpu, cpu.argLow(0), "software");
   },
   /** INT3 and INTO, which do not look at IOPL: (vector). */
