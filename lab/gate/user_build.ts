@@ -1,5 +1,5 @@
 /**
- * Builds the C programs of user/ (those of ring 3, and the bare-metal ones) and tells whether the built files match their sources.
+ * Builds the C programs of user/ (those of ring 3, the bare-metal ones and those for Linux) and tells whether the built files match their sources.
  *
  * Room: `lab/gate/`; imports nothing of the machine.
  *
@@ -22,8 +22,8 @@ export interface Manifest {
   /** First line of `--version` of the compiler. */
   readonly compiler: string;
   readonly programs: Readonly<Record<string, BuiltProgram>>;
-  /** Bare-metal images, by name. */
-  readonly bare: Readonly<Record<string, BuiltProgram>>;
+  /** Bare-metal images and programs for Linux, by name. */
+  readonly own: Readonly<Record<string, BuiltProgram>>;
 }
 
 const USER = new URL("../../user/", import.meta.url);
@@ -51,8 +51,8 @@ export const FLAGS: readonly string[] = [
   "-Wl,-s",
 ];
 
-/** Flags for bare-metal images: 64-bit code that may use general-purpose registers alone, at 1 MiB. */
-export const BARE_FLAGS: readonly string[] = [
+/** What the bare-metal images and the programs for Linux have in common. */
+const FREESTANDING: readonly string[] = [
   "-std=gnu11",
   "-O1",
   "-static",
@@ -60,7 +60,6 @@ export const BARE_FLAGS: readonly string[] = [
   "-ffreestanding",
   "-fno-pie",
   "-no-pie",
-  "-mcmodel=kernel",
   "-mno-red-zone",
   "-mgeneral-regs-only",
   "-fno-stack-protector",
@@ -69,22 +68,52 @@ export const BARE_FLAGS: readonly string[] = [
   "-Wall",
   "-Wextra",
   "-Werror",
-  "-Wl,-T,bare/bare.ld",
   "-Wl,--build-id=none",
   "-Wl,-z,noexecstack",
   "-Wl,-z,max-page-size=4096",
   "-Wl,-s",
 ];
 
+/** A folder of programs that stand on their own, without the library. */
+interface OwnKind {
+  readonly folder: "bare" | "linux";
+  readonly flags: readonly string[];
+  /** Other files that they are made from. */
+  readonly with: readonly string[];
+  /** Whether the ELF file is made a 32-bit one, which is what multiboot loaders take. */
+  readonly elf32: boolean;
+}
+
+/** Bare-metal images (64-bit code at 1 MiB), and programs for Linux. */
+const OWN_KINDS: readonly OwnKind[] = [
+  {
+    folder: "bare",
+    flags: [...FREESTANDING, "-mcmodel=kernel", "-Wl,-T,bare/bare.ld"],
+    with: ["bare/bare.ld"],
+    elf32: true,
+  },
+  { folder: "linux", flags: FREESTANDING, with: [], elf32: false },
+];
+
+/** A program that stands on its own. */
+export interface OwnProgram {
+  readonly name: string;
+  readonly kind: OwnKind;
+}
+
+/** The bare-metal images and programs for Linux, sorted by kind and name. */
+export async function ownPrograms(): Promise<OwnProgram[]> {
+  const found: OwnProgram[] = [];
+  for (const kind of OWN_KINDS) {
+    for (const name of await namesIn(`${kind.folder}/`)) found.push({ name, kind });
+  }
+  return found;
+}
+
 /** Names of the programs of ring 3, sorted. */
 export async function programNames(): Promise<string[]> {
   return await namesIn("programs/");
 }
-/** Names of the bare-metal images, sorted. */
-export async function bareNames(): Promise<string[]> {
-  return await namesIn("bare/");
-}
-
 async function namesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   for await (const entry of Deno.readDir(new URL(folder, USER))) {
@@ -113,10 +142,10 @@ export async function sourceHash(name: string): Promise<string> {
   return await sha256(new TextEncoder().encode(parts.join("\0")));
 }
 
-/** Hash of everything that a bare-metal image is made from. */
-export async function bareHash(name: string): Promise<string> {
-  const parts: string[] = [BARE_FLAGS.join("\n")];
-  for (const path of ["bare/bare.ld", `bare/${name}.c`]) {
+/** Hash of everything that such a program is made from. */
+export async function ownHash({ name, kind }: OwnProgram): Promise<string> {
+  const parts: string[] = [kind.flags.join("\n")];
+  for (const path of [...kind.with, `${kind.folder}/${name}.c`]) {
     parts.push(path, await Deno.readTextFile(new URL(path, USER)));
   }
   return await sha256(new TextEncoder().encode(parts.join("\0")));
@@ -156,15 +185,15 @@ export async function compile(command: string, name: string, output: string): Pr
   if (!success) throw new Error(`Cannot build ${name}:\n${new TextDecoder().decode(stderr)}`);
 }
 
-/** Compiles one bare-metal image. The ELF file is made a 32-bit one, which is what multiboot loaders take. */
-export async function compileBare(command: string, name: string, output: string): Promise<void> {
+/** Compiles one program that stands on its own. */
+export async function compileOwn(command: string, { name, kind }: OwnProgram, output: string): Promise<void> {
   const run = async (program: string, args: string[]): Promise<void> => {
     const { success, stderr } = await new Deno.Command(program, { args, cwd: USER, env: { LC_ALL: "C" } })
       .output();
     if (!success) throw new Error(`Cannot build ${name}:\n${new TextDecoder().decode(stderr)}`);
   };
-  await run(command, [...BARE_FLAGS, "-o", output, `bare/${name}.c`]);
-  await run("objcopy", ["-O", "elf32-i386", output]);
+  await run(command, [...kind.flags, "-o", output, `${kind.folder}/${name}.c`]);
+  if (kind.elf32) await run("objcopy", ["-O", "elf32-i386", output]);
 }
 
 async function check(): Promise<string[]> {
@@ -174,9 +203,10 @@ async function check(): Promise<string[]> {
     const built = manifest.programs[name];
     if (built?.sources !== await sourceHash(name) || built.file !== await fileHash(name)) stale.push(name);
   }
-  for (const name of await bareNames()) {
-    const built = manifest.bare[name];
-    if (built?.sources !== await bareHash(name) || built.file !== await fileHash(name)) stale.push(name);
+  for (const program of await ownPrograms()) {
+    const built = manifest.own[program.name];
+    const isFresh = built?.sources === await ownHash(program) && built.file === await fileHash(program.name);
+    if (!isFresh) stale.push(program.name);
   }
   return stale;
 }
@@ -192,13 +222,13 @@ async function build(): Promise<void> {
     programs[name] = { sources: await sourceHash(name), file: await fileHash(name) };
     console.log(`user/bin/${name}`);
   }
-  const bare: Record<string, BuiltProgram> = {};
-  for (const name of await bareNames()) {
-    await compileBare(compiler.command, name, `bin/${name}`);
-    bare[name] = { sources: await bareHash(name), file: await fileHash(name) };
-    console.log(`user/bin/${name}`);
+  const own: Record<string, BuiltProgram> = {};
+  for (const program of await ownPrograms()) {
+    await compileOwn(compiler.command, program, `bin/${program.name}`);
+    own[program.name] = { sources: await ownHash(program), file: await fileHash(program.name) };
+    console.log(`user/bin/${program.name}`);
   }
-  const manifest: Manifest = { compiler: compiler.version, programs, bare };
+  const manifest: Manifest = { compiler: compiler.version, programs, own };
   await Deno.writeTextFile(new URL("bin/manifest.json", USER), JSON.stringify(manifest, null, 2) + "\n");
 }
 

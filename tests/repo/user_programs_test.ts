@@ -1,10 +1,10 @@
 import { assertEquals } from "@std/assert";
 import {
-  bareHash,
-  bareNames,
   compile,
   fileHash,
   findCompiler,
+  ownHash,
+  ownPrograms,
   programNames,
   readManifest,
   sourceHash,
@@ -22,10 +22,11 @@ Deno.test({
     for (const name of names) {
       assertEquals(programs[name], { sources: await sourceHash(name), file: await fileHash(name) }, name);
     }
-    const { bare } = await readManifest();
-    assertEquals(Object.keys(bare), await bareNames());
-    for (const name of await bareNames()) {
-      assertEquals(bare[name], { sources: await bareHash(name), file: await fileHash(name) }, name);
+    const { own } = await readManifest(), found = await ownPrograms();
+    assertEquals(Object.keys(own), found.map(({ name }) => name));
+    for (const program of found) {
+      const { name } = program;
+      assertEquals(own[name], { sources: await ownHash(program), file: await fileHash(name) }, name);
     }
   },
 });
