@@ -75,6 +75,7 @@ export const FEATURES = {
   xsaveopt: [0xd, 1, EAX, 0],
   xsavec: [0xd, 1, EAX, 1],
   xgetbv1: [0xd, 1, EAX, 2],
+  xsaves: [0xd, 1, EAX, 3],
   lahf_lm: [0x8000_0001, 0, ECX, 0],
   lzcnt: [0x8000_0001, 0, ECX, 5],
   syscall: [0x8000_0001, 0, EDX, 11],
@@ -624,7 +625,9 @@ function xsaveLeaf(cpu: Cpu, subleaf: number): CpuidResult {
     featureBits(cpu.model, 0xd, result);
     // The compacted format has PKRU right behind the header.
     const enabled = cpu.get32(S.XCR0);
-    if (cpu.model.features.has("xsavec")) result[EBX] = XSAVE_BASE_BYTES + (enabled & (1 << 9) ? 8 : 0);
+    if (cpu.model.features.has("xsavec") || cpu.model.features.has("xsaves")) {
+      result[EBX] = XSAVE_BASE_BYTES + (enabled & (1 << 9) ? 8 : 0);
+    }
     return result;
   }
   if (subleaf === 9 && (mask & (1 << 9))) return [8, XSAVE_PKRU_OFFSET, 0, 0];

@@ -47,6 +47,7 @@ export const MSR = {
   PAT: 0x277,
   MTRR_DEF_TYPE: 0x2ff,
   TSC_DEADLINE: 0x6e0,
+  XSS: 0xda0,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
   LSTAR: 0xc000_0082,
@@ -197,6 +198,13 @@ const table = new Map<number, Msr>([
       "mtrr",
     ),
   ],
+  [MSR.XSS, {
+    name: "IA32_XSS",
+    feature: "xsaves",
+    read: () => 0n,
+    // No supervisor state component can be enabled.
+    write: (_cpu, low, high) => (low | high) === 0,
+  }],
   [MSR.TSC_DEADLINE, apicMsr("IA32_TSC_DEADLINE", MSR.TSC_DEADLINE, "tsc_deadline")],
   [MSR.EFER, {
     name: "IA32_EFER",

@@ -104,7 +104,7 @@ const NOT_OFFERED: readonly string[] = [
     "HRESET",
     "FRED",
   ],
-  ...["LKGS", "MSRLIST", "WRMSRNS", "CMPCCXADD", "RAO_INT", "XSAVES", "UDBG"],
+  ...["LKGS", "MSRLIST", "WRMSRNS", "CMPCCXADD", "RAO_INT", "UDBG"],
   // Other processors.
   ...[
     "IA64",
