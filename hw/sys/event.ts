@@ -602,7 +602,8 @@ export function setFlatStack(cpu: Cpu, selector: number, cpl: number): void {
 export const eventProcedures: Procedures = {
   /** (vector): INT n. */
   int(cpu) {
-    if (redirectInterrupt(cpu, cpu.argLow(0))) return afterTransfer(cpu);
+    const virtual = (cpu.get32(S.RFLAGS) & RFLAGS.VM) !== 0;
+    if (virtual && redirectInterrupt(cpu, cpu.argLow(0))) return afterTransfer(cpu);
     return software(cpu, cpu.argLow(0), "software");
   },
   /** INT3 and INTO, which do not look at IOPL: (vector). */
