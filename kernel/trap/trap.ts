@@ -241,7 +241,10 @@ export function* syscall2(cx: Cx): Exec<void> {
     result = missing ? { error: ERRNO.EFAULT } : yield* row[3](cx, args);
   }
   const td = cx.td;
-  kassert(td.tdToks.length === 0, () => `system call ${number} kept the token "${td.tdToks.at(-1)?.tok.tDesc}"`);
+  kassert(
+    td.tdToks.length === 0,
+    () => `system call ${number} kept the token "${td.tdToks.at(-1)?.tok.tDesc}"`,
+  );
   kassert(td.tdCritcount === 0, () => `system call ${number} left a critical section open`);
   yield* answer(cx, lwp, view, result);
   yield* userret(cx);
