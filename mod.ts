@@ -20,6 +20,7 @@
 export * from "./hw/machine.ts";
 export * from "./hw/address.ts";
 export { TICKS_PER_SECOND } from "./hw/clock.ts";
+export type { Timer } from "./hw/clock.ts";
 export { cpuModels, customModel, defaultModel } from "./hw/cpuid.ts";
 export type { CacheShape, CpuModel, ModelChanges } from "./hw/cpuid.ts";
 export type { Cpu, Procedure, Procedures } from "./hw/cpu.ts";
@@ -39,13 +40,23 @@ export type { BootModule } from "./hw/boot/multiboot.ts";
 
 // ---- translation, and looking into it
 export type { TlbChoice } from "./hw/tlb.ts";
-export type { TlbArrayShape, TlbGeometry } from "./hw/tlb_geometry.ts";
+export type { NestedGeometry, TlbArrayShape, TlbGeometry } from "./hw/tlb_geometry.ts";
 export { Sanitizer } from "./hw/sanitizer.ts";
-export type { StaleUse, TableChange } from "./hw/sanitizer.ts";
+export type { MappingKind, StaleUse, TableChange } from "./hw/sanitizer.ts";
 export type { Birth } from "./hw/tlb_rules.ts";
 export type { Counters, CounterValues } from "./hw/counters.ts";
 export * from "./hw/trace.ts";
 export * from "./hw/explain_walk.ts";
+export * from "./hw/explain_ept.ts";
+export type { VmxParameters } from "./hw/vmx/features.ts";
+
+// ---- VMX, and why it failed
+export * from "./hw/vmx/explain.ts";
+export { vmxCapability } from "./hw/vmx/capability.ts";
+export type { ControlRange, VmxCapability } from "./hw/vmx/capability.ts";
+export { F } from "./hw/vmx/fields.ts";
+export type { FieldName } from "./hw/vmx/fields.ts";
+export { machineCheckAtEntry } from "./hw/vmx/entry.ts";
 
 // ---- gates
 export {

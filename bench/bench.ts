@@ -10,12 +10,16 @@ import { type EngineKind, ENGINES } from "../hw/machine.ts";
 import { type ClockName, CLOCKS, hasClock } from "./clock.ts";
 import { benchKernel } from "./kernel.ts";
 import { type Figure, measure, measureMicro, type MeasureOptions, type Row } from "./measure.ts";
-import { type Micro, MICROS } from "./micro.ts";
+import { type Micro, MICROS as CORE_MICROS } from "./micro.ts";
 import { listOf, number } from "./options.ts";
 import { openPeer, type PeerName, PEERS } from "./peers.ts";
 import { type Program, PROGRAMS, unitOf } from "./programs.ts";
 import { EngineRunner, type Runner } from "./runner.ts";
+import { VMX_MICROS } from "./vmx.ts";
 
+const MICROS: readonly Micro[] = [...CORE_MICROS, ...VMX_MICROS];
+/** Groups of rows that can be asked for by one word. */
+const GROUPS: Readonly<Record<string, readonly string[]>> = { vmx: VMX_MICROS.map((m) => m.name) };
 const NAMES: readonly string[] = [...PROGRAMS.map((p) => p.name), ...MICROS.map((m) => m.name)];
 const OPTIONS = {
   only: listOf(NAMES, false, "rows to measure; default: all"),
@@ -72,20 +76,23 @@ async function openRunners(
 async function bench(args: readonly string[]): Promise<boolean> {
   const { options, positional, rest } = parseArguments(OPTIONS, args);
   if (options.help) {
+    const groups = Object.keys(GROUPS).join(" ");
     console.log(
-      `deno task bench [options], or: deno task bench kernel [options]\n\n${
+      `deno task bench [GROUP] [options], or: deno task bench kernel [options]\n\n${
         describeOptions(OPTIONS)
-      }\n\nRows: ${NAMES.join(" ")}`,
+      }\n\nRows: ${NAMES.join(" ")}\nGroups: ${groups}`,
     );
     return true;
   }
-  const stray = positional[0] ?? rest[0];
+  const group = positional[0] === undefined ? undefined : GROUPS[positional[0]];
+  const stray = group === undefined ? positional[0] ?? rest[0] : positional[1] ?? rest[0];
   if (stray !== undefined) {
     throw new UsageError(
       `"${stray}" is no option${NAMES.includes(stray) ? `: did you mean "--only ${stray}"?` : ""}`,
     );
   }
-  const wanted = (name: string) => options.only?.includes(name) ?? true;
+  const only = group === undefined ? options.only : [...group, ...options.only ?? []];
+  const wanted = (name: string) => only?.includes(name) ?? true;
   const clock = options.clock ?? "wall";
   if (!hasClock(clock)) {
     throw new UsageError(`This host does not tell processor times: leave "--clock ${clock}" out`);

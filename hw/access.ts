@@ -15,6 +15,8 @@
 import { type AccessOptions, pagingFeatures, storeFor } from "./access_options.ts";
 import type { Bus, CodeWatch } from "./bus.ts";
 import { type Cpu, FAULT, VECTOR } from "./cpu.ts";
+import type { EptFeatures } from "./ept_format.ts";
+import { modelEptFeatures } from "./ept.ts";
 import * as paging from "./paging.ts";
 import { isCanonical, type PagingFeatures } from "./paging.ts";
 import { Sanitizer } from "./sanitizer.ts";
@@ -24,6 +26,7 @@ import { Tlb } from "./tlb.ts";
 import * as tlbFast from "./tlb_fast.ts";
 import { alignmentChecked, dataBreakpoints, fastContextAddress, FTLB_HELD } from "./tlb_fast.ts";
 import { Translator } from "./translate.ts";
+import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
 
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
 const { ACCESS, CR4_LA57, CR4_SMAP } = paging;
@@ -60,6 +63,8 @@ export const HOW = {
 const IMPLICIT = HOW.IMPLICIT, STACK = HOW.STACK;
 
 const TWO32 = 0x1_0000_0000;
+/** Offset in a bank of the fast TLB of the first context whose data tables stay empty. */
+const CHECKED_FROM = CONTEXT.SUPERVISOR_CHECKED * FTLB_CONTEXT_BYTES;
 /** Access rights of a segment: unusable, present, code or data; see `AR` in sys/mode.ts. */
 const AR_UNUSABLE = 0x1_0000, AR_PRESENT = 0x80, AR_S = 0x10, AR_DB = 0x4000;
 
@@ -79,6 +84,8 @@ export class Access {
   readonly sanitizer: Sanitizer | undefined;
   /** What the CPU model says about paging. */
   readonly features: PagingFeatures;
+  /** What the CPU model says about EPT. */
+  readonly eptFeatures: EptFeatures;
   /** Told of each explicit or implicit data access that is going to happen while DR7 enables data breakpoints (sys/debug.ts). */
   onDataAccess: ((linLow: number, linHigh: number, bytes: number, write: boolean) => void) | undefined;
 
@@ -92,15 +99,16 @@ export class Access {
   readonly #physical: PhysicalBytes;
   /** Whether data translations may enter the fast TLB. */
   readonly #bypass: boolean;
-  /** Host address of the first context whose data tables stay empty. */
-  readonly #checkedFrom: number;
 
   // The access at hand, after #locate: physical addresses of its first byte and of its second page.
   #at = 0;
   #at2 = 0;
   /** Bytes on the first page if the access crosses into a second one, else 0. */
   #split = 0;
+  /** Offset in the APIC-access page of a store that is virtualized, else −1. */
+  #apicOffset = -1;
   // The same of the store that waits in SPILL.
+  #spillApic = -1;
   #spillAt = 0;
   #spillAt2 = 0;
   #spillSplit = 0;
@@ -121,26 +129,27 @@ export class Access {
     this.#u32 = memory.u32;
     this.#view = new DataView(memory.buffer);
     this.features = options.features ?? pagingFeatures(cpu.model);
+    this.eptFeatures = options.eptFeatures ?? modelEptFeatures(cpu.model);
     this.sanitizer = options.sanitizer === true ? new Sanitizer() : options.sanitizer || undefined;
     this.#physical = new PhysicalBytes(cpu, this.sanitizer);
     const store = storeFor(cpu, options, this.sanitizer !== undefined);
     this.tlb = new Tlb(cpu, store);
-    this.sanitizer?.attach(cpu, this.features);
+    this.sanitizer?.attach(cpu, this.features, this.eptFeatures);
     this.translator = new Translator(
       cpu,
       this.tlb,
       this.features,
+      this.eptFeatures,
       this.sanitizer,
       // A table entry's flags, where the walker can't store them itself.
       (physical, value) => cpu.bus.write(physical, 4, value),
     );
     this.#bypass = this.sanitizer === undefined && (store === undefined || store.bypass);
-    this.#checkedFrom = cpu.base + S.TLB + CONTEXT.SUPERVISOR_CHECKED * FTLB_CONTEXT_BYTES;
     cpu.set32(S.TLBCTX, fastContextAddress(cpu));
     const { mapChanged } = cpu.bus;
     cpu.bus.mapChanged = () => {
       mapChanged?.();
-      this.tlb.flushFast();
+      this.tlb.flushFastBanks();
     };
   }
 
@@ -298,6 +307,15 @@ export class Access {
     this.#bus.write(address, size, value);
   }
 
+  /**
+   * Host-physical address at which the bytes of a guest-physical one are read where EPT translates: for loads of PDPTE registers.
+   *
+   * @throws {typeof FAULT} with a VM exit (or #VE) pending.
+   */
+  guestPhysicalRead(low: number, high: number): number {
+    return this.translator.readGuestPhysical(low, high, 3);
+  }
+
   // ---- for engines: nothing is thrown
 
   /**
@@ -325,7 +343,7 @@ export class Access {
    */
   rmwSlow(linLow: number, linHigh: number, bytes: number, seg: number): number {
     if (!this.#locate(linLow, linHigh, bytes, true, seg === SEG.SS ? STACK : 0)) return 0;
-    if (this.#split === 0) {
+    if (this.#split === 0 && this.#apicOffset < 0) {
       const flags = this.#physical.flags(this.#at);
       if (
         flags === PAGE_RAM || (flags === (PAGE_RAM | PAGE_CODE) && !this.#physical.hitsCode(this.#at, bytes))
@@ -343,6 +361,7 @@ export class Access {
     this.#spillAt = this.#at;
     this.#spillAt2 = this.#at2;
     this.#spillSplit = this.#split;
+    this.#spillApic = this.#apicOffset;
     return spill;
   }
 
@@ -355,6 +374,7 @@ export class Access {
     const spill = this.#base + S.SPILL, first = this.#spillSplit || bytes;
     this.#physical.put(this.#spillAt, spill, first);
     if (first !== bytes) this.#physical.put(this.#spillAt2, spill + first, bytes - first);
+    if (this.#spillApic >= 0) noteApicWrite(this.#cpu, this.#spillApic);
   }
 
   /** Segment check outside 64-bit mode (in it: always EXIT_NONE). EXIT_FAULT: #GP(0), or #SS(0) for SS, is recorded. */
@@ -388,8 +408,12 @@ export class Access {
     const access = i32[(s + S.CPL) >>> 2] === 3 ? ACCESS.FETCH | ACCESS.USER : ACCESS.FETCH;
     const translator = this.translator;
     const code = translator.translate(linLow, linHigh, access);
-    if (code >= 0) {
-      translator.pageFault(linLow, linHigh, code);
+    if (code !== -1) {
+      translator.refuse(linLow, linHigh, code);
+      return -1;
+    }
+    if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
+      apicAccess(cpu, linLow & 0xfff, 1, false, true);
       return -1;
     }
     this.#fetchLow = linLow & ~0xfff;
@@ -418,6 +442,7 @@ export class Access {
 
   /** Translates an access, both pages of one that crosses; false with the fault recorded. Fills the fast TLB. */
   #locate(linLow: number, linHigh: number, bytes: number, write: boolean, how: number): boolean {
+    this.#apicOffset = -1;
     // What the fast TLB holds is used here too, so that a translation lasts as long whichever way an engine takes.
     const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
     const e = (context + (write ? FTLB_WRITE : FTLB_READ) +
@@ -440,22 +465,29 @@ export class Access {
     }
     const translator = this.translator;
     const code = translator.translate(linLow, linHigh, access);
-    if (code >= 0) {
-      translator.pageFault(linLow, linHigh, code);
+    if (code !== -1) {
+      translator.refuse(linLow, linHigh, code);
       return false;
     }
     const inPage = linLow & 0xfff;
     this.#at = translator.page + inPage;
     this.#split = 0;
+    if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
+      return this.#locateApic(inPage, bytes, write);
+    }
     if (this.#bypass) this.#fill(linLow, linHigh | 0, access, how);
     if (inPage + bytes > 4096) {
       const nextLow = (linLow & ~0xfff) + 4096;
       const wraps = (nextLow | 0) === 0 && i32[(s + S.CODEMODE) >>> 2] === 2;
       const nextHigh = wraps ? (linHigh + 1) | 0 : linHigh | 0;
       const nextCode = translator.translate(nextLow | 0, nextHigh, access);
-      if (nextCode >= 0) {
-        translator.pageFault(nextLow | 0, nextHigh, nextCode);
+      if (nextCode !== -1) {
+        translator.refuse(nextLow | 0, nextHigh, nextCode);
         return false;
+      }
+      if (i32[(s + S.VMX_MODE) >>> 2] === 2 && this.#isApicPage(translator.page)) {
+        // No access that crosses pages is virtualized: this asks for the exit.
+        return this.#locateApic(0, 8, write);
       }
       this.#at2 = translator.page;
       this.#split = 4096 - inPage;
@@ -473,10 +505,25 @@ export class Access {
     return true;
   }
 
+  /** Whether a physical page is the APIC-access page of the VMX guest that runs. It never enters the fast TLB. */
+  #isApicPage(page: number): boolean {
+    const at = (this.#base + S.VMX_APIC_ACCESS) >>> 2;
+    return this.#i32[at + 1] !== -1 && this.#u32[at + 1]! * TWO32 + this.#u32[at]! === page;
+  }
+
+  /** An access to the APIC-access page: its bytes are in the virtual-APIC page, or it is a VM exit (false). */
+  #locateApic(offset: number, bytes: number, write: boolean): boolean {
+    const at = apicAccess(this.#cpu, offset, bytes, write);
+    if (at < 0) return false;
+    this.#at = at;
+    if (write) this.#apicOffset = offset;
+    return true;
+  }
+
   /** Puts the translation at hand in the fast TLB, if its page and the state of the processor let it. */
   #fill(linLow: number, linHigh: number, access: number, how: number): void {
     const context = how & IMPLICIT ? this.#implicitContext() : this.#i32[(this.#base + S.TLBCTX) >>> 2]!;
-    if (context >= this.#checkedFrom) return;
+    if (context - this.#i32[(this.#base + S.TLBBANK) >>> 2]! >= CHECKED_FROM) return;
     const translator = this.translator, { page, shift, global } = translator;
     const flags = this.#physical.flags(page);
     if ((flags & (PAGE_RAM | PAGE_WATCH)) !== PAGE_RAM) return;
@@ -503,7 +550,7 @@ export class Access {
       : i32[(s + S.CR4) >>> 2]! & CR4_SMAP
       ? CONTEXT.SUPERVISOR_SMAP
       : CONTEXT.SUPERVISOR;
-    return s + S.TLB + context * FTLB_CONTEXT_BYTES;
+    return i32[(s + S.TLBBANK) >>> 2]! + context * FTLB_CONTEXT_BYTES;
   }
 
   /** False, with #GP(0) or #SS(0) recorded, when a byte of the access is not canonical. */
@@ -528,7 +575,7 @@ export class Access {
 
   #mustStepToWrite(bytes: number): boolean {
     const first = this.#split || bytes;
-    let defer = this.#physical.defersWrite(this.#at, first);
+    let defer = this.#apicOffset >= 0 || this.#physical.defersWrite(this.#at, first);
     if (first !== bytes) defer ||= this.#physical.defersWrite(this.#at2, bytes - first);
     return defer && this.#retry();
   }
@@ -570,6 +617,7 @@ export class Access {
     const at2 = this.#at2;
     this.#physical.put(this.#at, hostSource, first);
     if (first !== bytes) this.#physical.put(at2, hostSource + first, bytes - first);
+    if (this.#apicOffset >= 0) noteApicWrite(this.#cpu, this.#apicOffset);
     return EXIT_NONE;
   }
 }

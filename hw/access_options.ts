@@ -7,6 +7,7 @@
  */
 import type { Cpu } from "./cpu.ts";
 import type { CpuModel } from "./cpuid.ts";
+import type { EptFeatures } from "./ept_format.ts";
 import type { PagingFeatures } from "./paging.ts";
 import type { Sanitizer } from "./sanitizer.ts";
 import type { TlbChoice } from "./tlb.ts";
@@ -24,6 +25,8 @@ export interface AccessOptions {
   readonly sanitizer?: boolean | Sanitizer;
   /** Default: what the CPU model says. */
   readonly features?: PagingFeatures;
+  /** Default: what the CPU model says. */
+  readonly eptFeatures?: EptFeatures;
 }
 
 /** What a CPU model says about paging. */

@@ -44,6 +44,22 @@ export interface CounterValues {
   readonly pageFaults: number;
   /** Of these, raised on the word of a cached entry, without reading the whole path in memory. */
   readonly cachedFaults: number;
+  /** EPT walks, those that then failed included. */
+  readonly eptWalks: number;
+  /** EPT entries read. */
+  readonly eptReferences: number;
+  /** The same by slot (index = level of the guest paging-structure entry that was wanted, 0 the translation of a linear address) and EPT level: index = slot · 6 + level. */
+  readonly eptReferencesBySlot: ArrayLike<number>;
+  /** Guest-physical addresses that a cached guest-physical mapping served. */
+  readonly guestPhysicalHits: number;
+  /** EPT walks that began below the root, by the level they began at. */
+  readonly eptStructureHits: ArrayLike<number>;
+  /** EPT accessed flags set in memory. */
+  readonly eptAccessedSet: number;
+  /** EPT dirty flags set in memory. */
+  readonly eptDirtySet: number;
+  /** EPT violations, virtualization exceptions included. */
+  readonly eptViolations: number;
 }
 
 /** The live counters of one processor. */
@@ -65,6 +81,35 @@ export class Counters implements CounterValues {
   dropped = 0;
   pageFaults = 0;
   cachedFaults = 0;
+  /** EPT walks by slot, first and last level: index = slot · 64 + first · 8 + last; first and last are 0 where no entry was read. */
+  readonly eptPaths: Float64Array = new Float64Array(6 * 64);
+  guestPhysicalHits = 0;
+  readonly eptStructureHits: Float64Array = new Float64Array(6);
+  eptAccessedSet = 0;
+  eptDirtySet = 0;
+  eptViolations = 0;
+
+  /** Counts an EPT walk by its path. */
+  countEptWalk(slot: number, startLevel: number, lastLevel: number): void {
+    this.eptPaths[slot * 64 + startLevel * 8 + lastLevel]!++;
+  }
+  get eptWalks(): number {
+    return this.eptPaths.reduce((sum, n) => sum + n, 0);
+  }
+  get eptReferences(): number {
+    return this.eptReferencesBySlot.reduce((sum, n) => sum + n, 0);
+  }
+  get eptReferencesBySlot(): number[] {
+    const by = Array.from({ length: 36 }, () => 0);
+    this.eptPaths.forEach((n, path) => {
+      if (n === 0) return;
+      const slot = path >>> 6;
+      for (let level = path & 7; level > 0 && level <= ((path >>> 3) & 7); level++) {
+        by[slot * 6 + level]! += n;
+      }
+    });
+    return by;
+  }
 
   get walks(): number {
     return this.paths.reduce((sum, n) => sum + n, 0);
@@ -83,21 +128,24 @@ export class Counters implements CounterValues {
 
   /** A copy that no longer changes. */
   snapshot(): CounterValues {
-    const { paths: _, ...fields } = this;
+    const { paths: _, eptPaths: _ept, ...fields } = this;
     return {
       ...fields,
       walks: this.walks,
       references: this.references,
       referencesByLevel: this.referencesByLevel,
       structureHits: Array.from(this.structureHits),
+      eptWalks: this.eptWalks,
+      eptReferences: this.eptReferences,
+      eptReferencesBySlot: this.eptReferencesBySlot,
+      eptStructureHits: Array.from(this.eptStructureHits),
     };
   }
 
   /** Sets every counter to zero. */
   reset(): void {
-    const { paths, structureHits } = this;
-    Object.assign(this, new Counters(), { paths, structureHits });
-    paths.fill(0);
-    structureHits.fill(0);
+    const { paths, structureHits, eptPaths, eptStructureHits } = this;
+    Object.assign(this, new Counters(), { paths, structureHits, eptPaths, eptStructureHits });
+    for (const counts of [paths, structureHits, eptPaths, eptStructureHits]) counts.fill(0);
   }
 }

@@ -10,6 +10,7 @@
 import type { MachineMemory } from "./memory.ts";
 import type { Access } from "./access.ts";
 import type { Bus } from "./bus.ts";
+import type { Timer } from "./clock.ts";
 import type { LocalApic } from "./dev/apic.ts";
 import type { CpuModel } from "./cpuid.ts";
 import type { GateTable } from "./gates.ts";
@@ -85,6 +86,10 @@ export class Cpu {
   gates: GateTable | undefined = undefined;
   /** What this processor counts; always on. */
   readonly counters: Counters = new Counters();
+  /** VM entries that were carried out, VM exits (entry failures among them). */
+  readonly transitions: { entries: number; exits: number } = { entries: 0, exits: 0 };
+  /** Alarm of the VMX-preemption timer; made by the machine's builder, absent where there is no clock. */
+  preemptionTimer: Timer | undefined = undefined;
   /** Where this processor's trace events go; the machine's builder gives all processors the same one. */
   trace: Trace = new Trace();
   /** Processors in the machine (CPUID topology); set by the machine's builder. */

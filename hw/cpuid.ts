@@ -3,13 +3,14 @@
  * that is not in {@link FEATURES} does not exist here, a feature that is taken out of a model makes its
  * instructions #UD and its control bits reserved.
  *
- * Room: `hw/`; imports state.ts and the processor's type. SDM vol. 2A, "CPUID — CPU Identification".
+ * Room: `hw/`; imports state.ts, the names of VMX features and the processor's type. SDM vol. 2A, "CPUID — CPU Identification".
  *
  * @module
  */
 import { TICKS_PER_SECOND } from "./clock.ts";
 import type { Cpu } from "./cpu.ts";
 import { S } from "./state.ts";
+import { VMX_FEATURES, type VmxFeature, type VmxParameters } from "./vmx/features.ts";
 
 /** Where CPUID reports a feature: leaf, subleaf, register (0 EAX … 3 EDX), bit. */
 type Place = readonly [leaf: number, subleaf: number, register: number, bit: number];
@@ -19,6 +20,7 @@ const EAX = 0, EBX = 1, ECX = 2, EDX = 3;
 /** Every feature that a model may offer, and its CPUID bit. The names stand in `Row.flags.cpuid`. */
 export const FEATURES = {
   fpu: [1, 0, EDX, 0],
+  vme: [1, 0, EDX, 1],
   de: [1, 0, EDX, 2],
   pse: [1, 0, EDX, 3],
   tsc: [1, 0, EDX, 4],
@@ -41,6 +43,7 @@ export const FEATURES = {
   sse2: [1, 0, EDX, 26],
   sse3: [1, 0, ECX, 0],
   monitor: [1, 0, ECX, 3],
+  vmx: [1, 0, ECX, 5],
   ssse3: [1, 0, ECX, 9],
   cx16: [1, 0, ECX, 13],
   pcid: [1, 0, ECX, 17],
@@ -72,6 +75,7 @@ export const FEATURES = {
   xsaveopt: [0xd, 1, EAX, 0],
   xsavec: [0xd, 1, EAX, 1],
   xgetbv1: [0xd, 1, EAX, 2],
+  xsaves: [0xd, 1, EAX, 3],
   lahf_lm: [0x8000_0001, 0, ECX, 0],
   lzcnt: [0x8000_0001, 0, ECX, 5],
   syscall: [0x8000_0001, 0, EDX, 11],
@@ -120,8 +124,10 @@ export interface CpuModel {
   readonly linearBits: 48 | 57;
   /** Highest basic leaf. */
   readonly maxLeaf: number;
-  /** Names from {@link FEATURES}. */
+  /** Names from {@link FEATURES}, and with "vmx" from `VMX_FEATURES` of vmx/features.ts. */
   readonly features: ReadonlySet<string>;
+  /** What there is to say of VMX beside its features. */
+  readonly vmx: VmxParameters;
   /** Caches that leaf 4 reports. */
   readonly caches: readonly CacheShape[];
 }
@@ -136,6 +142,7 @@ const XSAVE_BASE_BYTES = 512 + 64;
 
 const BASE: readonly Feature[] = [
   "fpu",
+  "vme",
   "de",
   "pse",
   "tsc",
@@ -186,16 +193,118 @@ const HASWELL: readonly Feature[] = [
   "lzcnt",
   "pdpe1gb",
 ];
+const BROADWELL: readonly Feature[] = [...HASWELL, "rdseed", "adx", "smap"];
 const SKYLAKE: readonly Feature[] = [
-  ...HASWELL,
-  "rdseed",
-  "adx",
-  "smap",
+  ...BROADWELL,
   "clflushopt",
   "xsavec",
   "xgetbv1",
 ];
 const ICELAKE: readonly Feature[] = [...SKYLAKE, "clwb", "umip", "pku", "la57", "rdpid", "wbnoinvd"];
+
+/** VMX of the Core 2: no EPT, no VPID, no TRUE controls. */
+const VMX_PENRYN: readonly (Feature | VmxFeature)[] = [
+  "vmx",
+  "vmx-ins-outs",
+  "vmx-activity-hlt",
+  "vmx-activity-shutdown",
+  "vmx-activity-wait-sipi",
+  "vmx-intr-exit",
+  "vmx-nmi-exit",
+  "vmx-vnmi",
+  "vmx-vintr-pending",
+  "vmx-tsc-offset",
+  "vmx-hlt-exit",
+  "vmx-invlpg-exit",
+  "vmx-mwait-exit",
+  "vmx-rdpmc-exit",
+  "vmx-rdtsc-exit",
+  "vmx-cr8-load-exit",
+  "vmx-cr8-store-exit",
+  "vmx-flexpriority",
+  "vmx-vnmi-pending",
+  "vmx-movdr-exit",
+  "vmx-io-exit",
+  "vmx-io-bitmap",
+  "vmx-msr-bitmap",
+  "vmx-monitor-exit",
+  "vmx-pause-exit",
+  "vmx-secondary-ctls",
+  "vmx-apic-access",
+  "vmx-wbinvd-exit",
+  "vmx-exit-host-64",
+  "vmx-exit-ack-intr",
+  "vmx-entry-ia32e",
+];
+const VMX_NEHALEM: readonly (Feature | VmxFeature)[] = [
+  ...VMX_PENRYN,
+  "vmx-true-ctls",
+  "vmx-preemption-timer",
+  "vmx-cr3-load-exit",
+  "vmx-cr3-store-exit",
+  "vmx-mtf",
+  "vmx-ept",
+  "vmx-desc-exit",
+  "vmx-rdtscp",
+  "vmx-x2apic",
+  "vmx-vpid",
+  "vmx-exit-save-debug",
+  "vmx-exit-save-pat",
+  "vmx-exit-load-pat",
+  "vmx-exit-save-efer",
+  "vmx-exit-load-efer",
+  "vmx-exit-save-preemption-timer",
+  "vmx-entry-load-debug",
+  "vmx-entry-load-pat",
+  "vmx-entry-load-efer",
+  "vmx-ept-execonly",
+  "vmx-page-walk-4",
+  "vmx-ept-uc",
+  "vmx-ept-wb",
+  "vmx-ept-2mb",
+  "vmx-ept-1gb",
+  "vmx-invept",
+  "vmx-invept-single-context",
+  "vmx-invept-all-context",
+  "vmx-invvpid",
+  "vmx-invvpid-single-addr",
+  "vmx-invvpid-single-context",
+  "vmx-invvpid-all-context",
+  "vmx-invvpid-single-context-noglobals",
+];
+/** Virtual-interrupt delivery and what belongs to it, which server parts have. */
+const VMX_APICV: readonly VmxFeature[] = ["vmx-apic-register", "vmx-vintr-delivery", "vmx-posted-intr"];
+const VMX_HASWELL: readonly (Feature | VmxFeature)[] = [
+  ...VMX_NEHALEM,
+  "vmx-store-lma",
+  "vmx-vmwrite-vmexit-fields",
+  "vmx-unrestricted-guest",
+  "vmx-ple",
+  "vmx-rdrand-exit",
+  "vmx-invpcid",
+  "vmx-vmfunc",
+  "vmx-eptp-switching",
+  "vmx-shadow-vmcs",
+  "vmx-ept-ad",
+];
+const VMX_BROADWELL: readonly (Feature | VmxFeature)[] = [
+  ...VMX_HASWELL,
+  "vmx-rdseed-exit",
+  "vmx-pml",
+  "vmx-ept-violation-ve",
+];
+const VMX_SKYLAKE: readonly (Feature | VmxFeature)[] = [
+  ...VMX_BROADWELL,
+  "vmx-zero-len-inject",
+  "vmx-mode-based-execute",
+];
+const VMX_ICELAKE: readonly (Feature | VmxFeature)[] = [
+  ...VMX_SKYLAKE,
+  ...VMX_APICV,
+  "vmx-tsc-scaling",
+  "vmx-page-walk-5",
+  "vmx-ept-advanced-exitinfo",
+];
 
 /** The caches of a model: 32-KiB first level, then as given. */
 function caches(l2Ways: number, l2Sets: number, l3Ways: number, l3Sets: number): readonly CacheShape[] {
@@ -215,8 +324,9 @@ function named(
   microcode: number,
   maxPhysicalBits: number,
   maxLeaf: number,
-  features: readonly Feature[],
+  features: readonly string[],
   shapes: readonly CacheShape[],
+  vmx: VmxParameters,
 ): CpuModel {
   return {
     name,
@@ -230,6 +340,7 @@ function named(
     maxLeaf,
     features: withAliases(features),
     caches: shapes,
+    vmx,
   };
 }
 
@@ -245,11 +356,78 @@ function withAliases(features: Iterable<string>): ReadonlySet<string> {
 
 /** The models by name. */
 export const cpuModels: Readonly<Record<string, CpuModel>> = {
-  penryn: named("penryn", 0x17, 10, 0xa0b, 36, 0xa, BASE, caches(24, 4096, 0, 0)),
-  nehalem: named("nehalem", 0x1a, 5, 0x1d, 40, 0xb, NEHALEM, caches(8, 512, 16, 8192)),
-  haswell: named("haswell", 0x3c, 3, 0x28, 39, 0xd, HASWELL, caches(8, 512, 16, 8192)),
-  skylake: named("skylake", 0x5e, 3, 0xf0, 39, 0x16, SKYLAKE, caches(4, 1024, 16, 8192)),
-  icelake: named("icelake", 0x6a, 6, 0xd00_03e7, 46, 0x16, ICELAKE, caches(20, 1024, 12, 16384)),
+  penryn: named("penryn", 0x17, 10, 0xa0b, 36, 0xa, [...BASE, ...VMX_PENRYN], caches(24, 4096, 0, 0), {
+    revision: 0xd,
+    timerRate: 0,
+    source: "Core 2 (45 nm); as QEMU's model Penryn",
+  }),
+  nehalem: named("nehalem", 0x1a, 5, 0x1d, 40, 0xb, [...NEHALEM, ...VMX_NEHALEM], caches(8, 512, 16, 8192), {
+    revision: 0xe,
+    timerRate: 5,
+    source: "first-generation Core i7; as QEMU's model Nehalem (unrestricted guest came with Westmere)",
+  }),
+  haswell: named(
+    "haswell",
+    0x3c,
+    3,
+    0x28,
+    39,
+    0xd,
+    [...HASWELL, ...VMX_HASWELL, ...VMX_APICV],
+    caches(8, 512, 16, 8192),
+    {
+      revision: 0x12,
+      timerRate: 5,
+      source: "as QEMU's model Haswell (APIC virtualization as on the servers of that generation)",
+    },
+  ),
+  broadwell: named(
+    "broadwell",
+    0x3d,
+    4,
+    0x2f,
+    39,
+    0x14,
+    [...BROADWELL, ...VMX_BROADWELL, ...VMX_APICV],
+    caches(8, 512, 16, 8192),
+    {
+      revision: 0x12,
+      timerRate: 5,
+      source: "as QEMU's model Broadwell; #VE by the SDM",
+    },
+  ),
+  skylake: named(
+    "skylake",
+    0x5e,
+    3,
+    0xf0,
+    39,
+    0x16,
+    [...SKYLAKE, ...VMX_SKYLAKE],
+    caches(4, 1024, 16, 8192),
+    {
+      revision: 4,
+      timerRate: 5,
+      source:
+        "client part: as QEMU's model Skylake-Client, and mode-based execute control, which QEMU names as missing there",
+    },
+  ),
+  icelake: named(
+    "icelake",
+    0x6a,
+    6,
+    0xd00_03e7,
+    46,
+    0x16,
+    [...ICELAKE, ...VMX_ICELAKE],
+    caches(20, 1024, 12, 16384),
+    {
+      revision: 4,
+      timerRate: 5,
+      source:
+        "server part: as QEMU's model Icelake-Server, and by the SDM TSC scaling, 5-level EPT walks and advanced exit information",
+    },
+  ),
 };
 
 /** The model that a machine has unless told otherwise. */
@@ -261,7 +439,7 @@ export interface ModelChanges {
   readonly name?: string;
   /** Brand string of leaves 80000002H to 80000004H. */
   readonly brand?: string;
-  /** Features to offer, by their names in `FEATURES`. */
+  /** Features to offer, by their names in `FEATURES` and `VMX_FEATURES`. */
   readonly add?: readonly string[];
   /** Features to take away. */
   readonly remove?: readonly string[];
@@ -283,7 +461,9 @@ export interface ModelChanges {
 export function customModel(base: CpuModel, changes: ModelChanges): CpuModel {
   const canonicalName = (name: string): string => {
     const feature = ALIASES[name] ?? name;
-    if (!(feature in FEATURES)) throw new RangeError(`No CPU feature "${name}"`);
+    if (!(feature in FEATURES) && !(feature in VMX_FEATURES)) {
+      throw new RangeError(`No CPU feature "${name}"`);
+    }
     return feature;
   };
   const features = new Set(base.features);
@@ -445,7 +625,9 @@ function xsaveLeaf(cpu: Cpu, subleaf: number): CpuidResult {
     featureBits(cpu.model, 0xd, result);
     // The compacted format has PKRU right behind the header.
     const enabled = cpu.get32(S.XCR0);
-    if (cpu.model.features.has("xsavec")) result[EBX] = XSAVE_BASE_BYTES + (enabled & (1 << 9) ? 8 : 0);
+    if (cpu.model.features.has("xsavec") || cpu.model.features.has("xsaves")) {
+      result[EBX] = XSAVE_BASE_BYTES + (enabled & (1 << 9) ? 8 : 0);
+    }
     return result;
   }
   if (subleaf === 9 && (mask & (1 << 9))) return [8, XSAVE_PKRU_OFFSET, 0, 0];

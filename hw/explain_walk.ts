@@ -3,13 +3,16 @@
  * for fault reports, the inspector and the sanitizer.
  *
  * It follows the tables of paging.ts (formats, reserved bits, rights) in plain bigints, one level at a time, and is the slow twin of
- * `Walker`; a test compares the two.
+ * `Walker`; a test compares the two. In VMX non-root operation with EPT both dimensions stand side by side: each entry has the EPT walk of
+ * its own address ({@link ExplainedEntry.ept}), and the translation of the linear address has one ({@link WalkExplanation.ept}).
  *
- * Room: `hw/`; imports paging.ts, and cpu.ts by its type.
+ * Room: `hw/`; imports paging.ts and explain_ept.ts, and cpu.ts by its type.
  *
  * @module
  */
 import type { Cpu } from "./cpu.ts";
+import { describeEptEntry, type EptExplanation, explainEpt } from "./explain_ept.ts";
+import { effectiveMemoryType, EPTP, MEMORY_TYPE, memoryTypeName } from "./ept_format.ts";
 import {
   ACCESS,
   CR0_WP,
@@ -57,8 +60,10 @@ export interface ExplainedEntry {
   readonly name: PagingLevel["name"];
   /** 1 = page table … 5 = PML5 table. */
   readonly level: number;
-  /** Physical address of the entry; −1 for a PDPTE of PAE paging, which is a register. */
+  /** Physical address of the entry, guest-physical where EPT translates; −1 for a PDPTE of PAE paging, which is a register. */
   readonly physical: number;
+  /** How EPT translates that address; undefined without EPT, and for a register. */
+  readonly ept: EptExplanation | undefined;
   /** Index in its table. */
   readonly index: number;
   /** The value read or written. */
@@ -89,8 +94,12 @@ export interface ExplainedEntry {
 export type ExplainedOutcome =
   | {
     readonly kind: "mapped";
-    /** Physical address of the byte. */
+    /** Physical address of the byte, host-physical where EPT translates. */
     readonly physical: number;
+    /** Its guest-physical address; the same without EPT. */
+    readonly guestPhysical: number;
+    /** Name of the memory type that the access has in non-root operation with EPT; undefined without. */
+    readonly memoryType: string | undefined;
     readonly pageBytes: number;
     readonly writable: boolean;
     readonly user: boolean;
@@ -99,7 +108,18 @@ export type ExplainedOutcome =
     readonly protectionKey: number;
   }
   | { readonly kind: "page fault"; readonly errorCode: number; readonly reason: string }
-  | { readonly kind: "not canonical"; readonly reason: string };
+  | { readonly kind: "not canonical"; readonly reason: string }
+  | {
+    readonly kind: "EPT violation";
+    readonly reason: string;
+    /** Exit qualification, without bit 12. */
+    readonly qualification: number;
+    /** The guest-physical address that EPT refused. */
+    readonly guestPhysical: number;
+    /** Whether it could become a virtualization exception: bit 63 of the last EPT entry is clear. */
+    readonly convertible: boolean;
+  }
+  | { readonly kind: "EPT misconfiguration"; readonly reason: string; readonly guestPhysical: number };
 
 /** A walk, told. */
 export interface WalkExplanation {
@@ -109,6 +129,11 @@ export interface WalkExplanation {
   readonly mode: PagingMode;
   /** Entries read, root first. */
   readonly entries: readonly ExplainedEntry[];
+  /**
+   * How EPT translates the guest-physical address that the tables gave, or that of the entry that it refused; undefined without EPT, and
+   * where the guest's tables ended the walk.
+   */
+  readonly ept: EptExplanation | undefined;
   /** How it ended. */
   readonly outcome: ExplainedOutcome;
 }
@@ -120,13 +145,21 @@ export interface WalkExplanation {
  */
 export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = {}): WalkExplanation {
   const mode = pagingMode(cpu);
-  const told = (entries: readonly ExplainedEntry[], outcome: ExplainedOutcome): WalkExplanation => ({
-    linear,
-    mode,
-    entries,
-    outcome,
-  });
-  if (mode === "none") return told([], mapped(Number(linear & 0xffff_ffffn), 2 ** 32, RIGHTS_ALL, false, 0));
+  const told = (
+    entries: readonly ExplainedEntry[],
+    outcome: ExplainedOutcome,
+    ept?: EptExplanation,
+  ): WalkExplanation => ({ linear, mode, entries, ept, outcome });
+  const nested = cpu.get32(S.VMX_EPT) !== 0;
+  /** The tables allow the access and lead to `outcome`: what EPT makes of that. */
+  const finish = (entries: readonly ExplainedEntry[], outcome: MappedOutcome, rights: number, pat: number) =>
+    nested
+      ? throughEpt(cpu, told, entries, outcome, accessBits(cpu, access), rights, pat)
+      : told(entries, outcome);
+  if (mode === "none") {
+    const outcome = mapped(Number(linear & 0xffff_ffffn), 2 ** 32, RIGHTS_ALL, false, 0);
+    return finish([], outcome, RIGHTS_ALL, -1);
+  }
   const width = mode === "5-level" ? 57 : mode === "4-level" ? 48 : 32;
   if (width !== 32 && BigInt.asUintN(64, BigInt.asIntN(width, linear)) !== linear) {
     return told([], { kind: "not canonical", reason: `bits 63:${width - 1} are not all equal` });
@@ -142,8 +175,13 @@ export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = 
     const index = Number((linear >> BigInt(level.shift)) & BigInt((1 << level.indexBits) - 1));
     const inRegister = mode === "PAE" && level.level === 3;
     const physical = inRegister ? -1 : table + index * format.entryBytes;
-    const value = inRegister ? cpu.get64(S.PDPTE + index * 8) : readEntry(cpu, physical, format.entryBytes);
-    const entry = decode(cpu, mode, level, physical, index, value, features, pse);
+    const ept = nested && !inRegister ? explainEpt(cpu, physical, tableAccess(cpu)) : undefined;
+    if (ept !== undefined && ept.outcome.kind !== "mapped") {
+      return told(entries, refusedByEpt(ept, `the EPT walk of the ${level.name}`, 0x80), ept);
+    }
+    const host = ept?.outcome.kind === "mapped" ? ept.outcome.physical : physical;
+    const value = inRegister ? cpu.get64(S.PDPTE + index * 8) : readEntry(cpu, host, format.entryBytes);
+    const entry = decode(cpu, mode, level, physical, ept, index, value, features, pse);
     entries.push(entry);
     if (!entry.present) {
       return told(entries, fault(cpu, bits, 0, `${level.name} is not present`));
@@ -157,6 +195,10 @@ export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = 
         (entry.executeDisable ? 0 : RIGHT.X);
     }
     if (!entry.leaf) {
+      if (ept !== undefined && !entry.accessed) {
+        const refused = flagRefusal(cpu, physical, `setting A in the ${level.name}`);
+        if (refused !== undefined) return told(entries, refused.outcome, refused.ept);
+      }
       table = entry.address;
       continue;
     }
@@ -169,8 +211,15 @@ export function explainWalk(cpu: Cpu, linear: bigint, access: ExplainedAccess = 
     if (rightsDeny(rights, bits, cr0, cr4)) {
       return told(entries, fault(cpu, bits, PF.P, refusal(cpu, rights, bits)));
     }
+    if (ept !== undefined && (!entry.accessed || (bits & ACCESS.WRITE && !entry.dirty))) {
+      const refused = flagRefusal(cpu, physical, `setting A or D in the ${level.name}`);
+      if (refused !== undefined) return told(entries, refused.outcome, refused.ept);
+    }
     const offset = Number(linear & BigInt(pageBytes - 1));
-    return told(entries, mapped(entry.address + offset, pageBytes, rights, entry.global, key));
+    const outcome = mapped(entry.address + offset, pageBytes, rights, entry.global, key);
+    const patBit = level.level === 1 ? 7n : 12n;
+    const pat = Number((value >> 3n) & 3n) | ((value >> patBit) & 1n ? 4 : 0);
+    return finish(entries, outcome, rights, pat);
   }
   throw new Error(`The ${mode} format ends without a leaf`);
 }
@@ -180,6 +229,7 @@ function decode(
   mode: PagingMode,
   level: PagingLevel,
   physical: number,
+  ept: EptExplanation | undefined,
   index: number,
   value: bigint,
   features: PagingFeatures,
@@ -207,6 +257,7 @@ function decode(
     name: level.name,
     level: level.level,
     physical,
+    ept,
     index,
     value,
     present,
@@ -220,6 +271,81 @@ function decode(
     reserved: present ? reserved : 0n,
     address,
   };
+}
+
+type MappedOutcome = Extract<ExplainedOutcome, { readonly kind: "mapped" }>;
+
+/** What an access to a guest paging-structure entry is to EPT: with accessed and dirty flags for EPT also a write. */
+function tableAccess(cpu: Cpu): { readonly read: true; readonly write: boolean } {
+  return { read: true, write: (cpu.get32(S.VMX_EPTP) & EPTP.AD) !== 0 };
+}
+
+/** Why EPT refuses that a flag be set in an entry that it lets be read; undefined when it does not. */
+function flagRefusal(
+  cpu: Cpu,
+  physical: number,
+  what: string,
+): { readonly outcome: ExplainedOutcome; readonly ept: EptExplanation } | undefined {
+  const ept = explainEpt(cpu, physical, { read: true, write: true });
+  return ept.outcome.kind === "mapped" ? undefined : { outcome: refusedByEpt(ept, what, 0x80), ept };
+}
+
+/**
+ * The outcome of a walk that EPT refused.
+ *
+ * @param more Bits of the qualification from bit 7 up.
+ */
+function refusedByEpt(ept: EptExplanation, what: string, more: number): ExplainedOutcome {
+  const { outcome, guestPhysical } = ept;
+  switch (outcome.kind) {
+    case "violation":
+      return {
+        kind: "EPT violation",
+        reason: `${what}: ${outcome.reason}`,
+        qualification: outcome.qualification | more,
+        guestPhysical,
+        convertible: outcome.convertible,
+      };
+    case "misconfiguration":
+      return { kind: "EPT misconfiguration", reason: `${what}: ${outcome.reason}`, guestPhysical };
+    case "mapped":
+      throw new Error("An EPT walk that succeeds refuses nothing");
+  }
+}
+
+/** The page that the guest's tables gave goes through EPT. */
+function throughEpt(
+  cpu: Cpu,
+  told: (
+    entries: readonly ExplainedEntry[],
+    outcome: ExplainedOutcome,
+    ept: EptExplanation,
+  ) => WalkExplanation,
+  entries: readonly ExplainedEntry[],
+  outcome: MappedOutcome,
+  access: number,
+  rights: number,
+  patIndex: number,
+): WalkExplanation {
+  const fetch = (access & ACCESS.FETCH) !== 0, write = (access & ACCESS.WRITE) !== 0;
+  const userLinear = (rights & RIGHT.U) !== 0;
+  const ept = explainEpt(cpu, outcome.physical, { read: !fetch && !write, write, fetch, userLinear });
+  if (ept.outcome.kind !== "mapped") {
+    const advanced = cpu.access.eptFeatures.advancedInformation
+      ? (userLinear ? 0x200 : 0) | (rights & RIGHT.W ? 0x400 : 0) | (rights & RIGHT.X ? 0 : 0x800)
+      : 0;
+    return told(entries, refusedByEpt(ept, "the EPT walk of the page", 0x180 | advanced), ept);
+  }
+  const leaf = ept.entries.at(-1)!;
+  const pat = patIndex < 0 ? MEMORY_TYPE.WB : Number((cpu.get64(S.PAT) >> BigInt(patIndex * 8)) & 7n);
+  const type = effectiveMemoryType(
+    Number((leaf.value >> 3n) & 7n),
+    leaf.ignorePat,
+    pat,
+    (cpu.get32(S.CR0) & 0x4000_0000) !== 0,
+  );
+  const { physical } = ept.outcome;
+  return told(entries, { ...outcome, physical, memoryType: memoryTypeName(type) }, ept);
 }
 
 /** An entry in RAM; outside RAM there is nothing: all ones, as the pure walker has it. */
@@ -243,10 +369,12 @@ function mapped(
   rights: number,
   global: boolean,
   protectionKey: number,
-): ExplainedOutcome {
+): MappedOutcome {
   return {
     kind: "mapped",
     physical,
+    guestPhysical: physical,
+    memoryType: undefined,
     pageBytes,
     writable: (rights & RIGHT.W) !== 0,
     user: (rights & RIGHT.U) !== 0,
@@ -276,4 +404,33 @@ function refusal(cpu: Cpu, rights: number, access: number): string {
   }
   if (!user && rights & RIGHT.U && access & ACCESS.SMAP) return "supervisor access to a user page (SMAP)";
   return user || cpu.get32(S.CR0) & CR0_WP ? "write to a read-only page" : "access refused";
+}
+
+/** A walk as lines for people: guest entries, beneath each the EPT entries that its address went through, and how it ended. */
+export function describeWalk(walk: WalkExplanation): string[] {
+  const lines = [`linear address 0x${walk.linear.toString(16)}, ${walk.mode} paging`];
+  const eptLines = (ept: EptExplanation | undefined, of: string) => {
+    if (ept === undefined) return;
+    lines.push(`    ${of} 0x${ept.guestPhysical.toString(16)}:`);
+    for (const entry of ept.entries) lines.push(`      ${describeEptEntry(entry)}`);
+  };
+  for (const entry of walk.entries) {
+    eptLines(entry.ept, "guest-physical");
+    const at = entry.physical < 0 ? "register" : `0x${entry.physical.toString(16)}`;
+    const rights = entry.present
+      ? `${entry.writable ? "W" : "-"}${entry.user ? "U" : "-"}${entry.executeDisable ? " XD" : ""}` +
+        `${entry.accessed ? " A" : ""}${entry.dirty ? " D" : ""}${entry.leaf ? " page" : " table"} 0x${
+          entry.address.toString(16)
+        }`
+      : "not present";
+    const value = entry.value.toString(16).padStart(16, "0");
+    lines.push(`  ${entry.name}[${entry.index}] at ${at} = 0x${value} ${rights}`);
+  }
+  eptLines(walk.ept, "guest-physical");
+  const { outcome } = walk;
+  if (outcome.kind === "mapped") {
+    const type = outcome.memoryType === undefined ? "" : `, memory type ${outcome.memoryType}`;
+    lines.push(`  mapped to 0x${outcome.physical.toString(16)}${type}`);
+  } else lines.push(`  ${outcome.kind}: ${outcome.reason}`);
+  return lines;
 }

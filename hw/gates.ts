@@ -30,6 +30,7 @@ import { type Cpu, FAULT, type Procedures, VECTOR } from "./cpu.ts";
 import type { Gva, Hpa } from "./address.ts";
 import { GateIds } from "./gate_ids.ts";
 import { EXIT_END, EXIT_FAULT, EXIT_RETRY, GATE_PAGE, R, RFLAGS, S } from "./state.ts";
+import { isInstructionExitPending } from "./vmx/contract.ts";
 
 /** Most continuations that may exist at once in a machine. */
 export const CONTINUATIONS_MAX = 0x1_0000;
@@ -294,8 +295,6 @@ export const NOTHING: Exec<void> = new Done<void>(undefined);
 /** Results on their way to the `yield*` that waits for them: it has them before anything else runs. */
 const doneNumber = new Done(0), doneBigint = new Done(0n), doneBytes = new Done(new Uint8Array(0));
 
-/** Activity state of a halted processor, as in the VMCS. */
-const ACTIVITY_HLT = 1;
 /** Host address of a page that is always zero (see `CPU_BLOCK_BASE`). */
 const ZERO_PAGE = 0x1000;
 
@@ -489,17 +488,8 @@ export class GateCpu {
     yield;
   }
   /** As {@link instruction}, but the step goes on: what follows happens in the same instruction boundary. */
-  perform(name: string, ...args: bigint[]): Exec<void> {
-    const procedure = this.#procedures[name];
-    if (procedure === undefined) throw new TypeError(`No procedure is named "${name}"`);
-    return this.#run(() => {
-      const cpu = this.cpu;
-      if (cpu.cpl !== 0) cpu.raise(VECTOR.GP, 0);
-      args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
-      const exit = procedure(cpu);
-      if (exit === EXIT_RETRY) throw RETRY;
-      if (exit === EXIT_FAULT) throw FAULT;
-    });
+  *perform(name: string, ...args: bigint[]): Exec<void> {
+    yield* this.#carryOut(name, args);
   }
   /**
    * As {@link perform}, for instructions that cannot fault here: a plain call.
@@ -528,34 +518,31 @@ export class GateCpu {
   }
   /** `in al, port`. */
   *inb(port: number): Exec<number> {
-    yield* this.#privileged();
-    const value = this.cpu.bus.ioRead(port, 1);
+    const here = yield* this.#carryOut("in", [BigInt(port), 1n]);
+    const value = here ? this.cpu.argLow(0) : Number(this.cpu.gpr(R.RAX) & 0xffn);
     yield;
     return value;
   }
   /** `in eax, port`. */
   *inl(port: number): Exec<number> {
-    yield* this.#privileged();
-    const value = this.cpu.bus.ioRead(port, 4);
+    const here = yield* this.#carryOut("in", [BigInt(port), 4n]);
+    const value = here ? this.cpu.argLow(0) : Number(this.cpu.gpr(R.RAX) & 0xffff_ffffn);
     yield;
     return value >>> 0;
   }
   /** `out port, al`. */
   *outb(port: number, value: number): Exec<void> {
-    yield* this.#privileged();
-    this.cpu.bus.ioWrite(port, 1, value & 0xff);
+    yield* this.#carryOut("out", [BigInt(port), 1n, BigInt(value & 0xff)]);
     yield;
   }
   /** `out port, ax`. */
   *outw(port: number, value: number): Exec<void> {
-    yield* this.#privileged();
-    this.cpu.bus.ioWrite(port, 2, value & 0xffff);
+    yield* this.#carryOut("out", [BigInt(port), 2n, BigInt(value & 0xffff)]);
     yield;
   }
   /** `hlt`: the processor stands still until an interrupt that it takes; then the body goes on. */
   *hlt(): Exec<void> {
-    yield* this.#privileged();
-    this.cpu.set32(S.ACTIVITY, ACTIVITY_HLT);
+    yield* this.#carryOut("hlt", []);
     yield;
   }
   /** Result of the instruction that {@link instruction} carried out last in this step: argument slot 0. */
@@ -644,11 +631,42 @@ export class GateCpu {
     }
   }
 
-  /** #GP(0) unless CPL = 0. */
-  #privileged(): Exec<void> {
-    return this.#run(() => {
-      if (this.cpu.cpl !== 0) this.cpu.raise(VECTOR.GP, 0);
-    });
+  /**
+   * Carries out a privileged instruction by its procedure. In VMX non-root operation it may be a VM exit, with instruction length 0: the
+   * hypervisor carries the instruction out and resumes the guest where it was, at RESUME, and the body goes on behind it. (A result is then
+   * in RAX, as that of IN.)
+   *
+   * @returns false when a hypervisor has carried it out.
+   */
+  *#carryOut(name: string, args: readonly bigint[]): Exec<boolean> {
+    const procedure = this.#procedures[name];
+    if (procedure === undefined) throw new TypeError(`No procedure is named "${name}"`);
+    for (;;) {
+      const cpu = this.cpu;
+      let stopped: Step;
+      try {
+        if (cpu.cpl !== 0) cpu.raise(VECTOR.GP, 0);
+        args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
+        const exit = procedure(cpu);
+        if (exit !== EXIT_RETRY && exit !== EXIT_FAULT) return true;
+        stopped = exit === EXIT_RETRY ? RETRY : FAULT;
+      } catch (error) {
+        if (typeof error !== "symbol") throw error;
+        stopped = error;
+      }
+      const emulated = stopped === FAULT && isInstructionExitPending(cpu);
+      if (emulated) cpu.set32(S.ILEN, 0);
+      yield stopped;
+      if (emulated) return false;
+      this.#abortIfAsked();
+    }
+  }
+
+  /** @throws {OperationAborted} when the table's owner gave the operation up. */
+  #abortIfAsked(): void {
+    if (!this.abortPending) return;
+    this.abortPending = false;
+    throw new OperationAborted("The operation was given up after a fault");
   }
 
   /** Runs an operation until it succeeds. */
@@ -665,10 +683,7 @@ export class GateCpu {
     for (;;) {
       if (typeof error !== "symbol") throw error;
       yield error;
-      if (this.abortPending) {
-        this.abortPending = false;
-        throw new OperationAborted("The operation was given up after a fault");
-      }
+      this.#abortIfAsked();
       try {
         return attempt();
       } catch (next) {

@@ -33,6 +33,8 @@ const FIELDS: readonly (readonly [offset: number, bytes: number])[] = [
   [S.FEATURE_CONTROL, 40],
   [S.MTRR_VAR, 160],
   [S.MTRR_FIX, 88],
+  [S.VMX_MODE, S.VMX_REASON - S.VMX_MODE],
+  [S.VMX_PENDING, S.VMX_MONITOR + 4 - S.VMX_PENDING],
 ];
 
 /** Two 32-bit lanes, mixed word by word. */

@@ -33,6 +33,7 @@ import { type RunBounds, Scheduler, type SchedulerState } from "./scheduler.ts";
 import { CPU_MAX, RAM_BASE, S } from "./state.ts";
 import { setUpAsFirmware } from "./sys/firmware.ts";
 import { resetCpu, updateMode } from "./sys/mode.ts";
+import { timerExpired } from "./vmx/preemption_timer.ts";
 import type { TlbChoice } from "./tlb.ts";
 import type { TlbGeometry } from "./tlb_geometry.ts";
 import { TRACE, Trace } from "./trace.ts";
@@ -370,7 +371,7 @@ export class Machine {
     if (this.gates !== undefined && this.gates.live > 0) {
       throw new Error("Cannot take a snapshot: continuations of gates are alive and can't be copied");
     }
-    for (const cpu of this.cpus) cpu.access.tlb.flushAll();
+    for (const cpu of this.cpus) cpu.access.tlb.reset();
     const pages = new Map<number, Uint8Array>();
     for (let page = 0; page < this.memory.ramBytes / 4096; page++) {
       if (!this.#isZeroPage(page)) pages.set(page, this.#page(page).slice());
@@ -406,7 +407,7 @@ export class Machine {
     this.random.load(snapshot.random);
     this.#inputs = [...snapshot.inputs];
     for (const cpu of this.cpus) {
-      cpu.access.tlb.flushAll();
+      cpu.access.tlb.reset();
       updateMode(cpu);
     }
     this.#stop = null;
@@ -424,6 +425,7 @@ export class Machine {
       ...(options.geometry === undefined ? {} : { geometry: options.geometry }),
       ...(this.sanitizer === undefined ? {} : { sanitizer: this.sanitizer }),
     });
+    cpu.preemptionTimer = this.clock.timer(`vmx${id}`, () => timerExpired(cpu));
     cpu.apic = new LocalApic({
       cpu,
       clock: this.clock,

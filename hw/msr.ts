@@ -6,11 +6,15 @@
  * @module
  */
 import { type Cpu, type Procedures, VECTOR } from "./cpu.ts";
-import { EXIT_NONE, S, SEG } from "./state.ts";
+import { EXIT_FAULT, EXIT_NONE, S, SEG } from "./state.ts";
+import { readVirtualMsr, virtualMsr, WRITE, writeVirtualMsr } from "./vmx/apic_virtualization.ts";
+import { capabilityMsrs, hasCapabilityMsr, vmxCapability } from "./vmx/capability.ts";
+import { isNonRoot } from "./vmx/contract.ts";
+import { guestTimeStamp, msrExits } from "./vmx/intercepts.ts";
 import { TSC_HZ } from "./cpuid.ts";
 import { writeEfer } from "./sys/control_registers.ts";
 import { afterTransfer } from "./sys/attention.ts";
-import { timeStamp } from "./sys/io.ts";
+import { timeStamp } from "./sys/time_stamp.ts";
 import { isCpuCanonical } from "./sys/mode.ts";
 
 /** One MSR. */
@@ -43,6 +47,7 @@ export const MSR = {
   PAT: 0x277,
   MTRR_DEF_TYPE: 0x2ff,
   TSC_DEADLINE: 0x6e0,
+  XSS: 0xda0,
   EFER: 0xc000_0080,
   STAR: 0xc000_0081,
   LSTAR: 0xc000_0082,
@@ -59,7 +64,7 @@ export const MTRR_VARIABLE_COUNT = 10;
 /** Numbers of the fixed-range MTRRs. */
 const MTRR_FIXED = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f] as const;
 /** IA32_FEATURE_CONTROL: once locked it cannot be written. */
-const FEATURE_CONTROL_LOCK = 1;
+const FEATURE_CONTROL_LOCK = 1, FEATURE_CONTROL_VMXON = 4;
 /** Bits of IA32_MISC_ENABLE that software can change: fast strings, MONITOR, limit CPUID; in the upper half XD disable. */
 const MISC_ENABLE_LOW = 1 | (1 << 18) | (1 << 22), MISC_ENABLE_HIGH = 1 << 2;
 
@@ -142,10 +147,11 @@ const table = new Map<number, Msr>([
   [MSR.FEATURE_CONTROL, {
     name: "IA32_FEATURE_CONTROL",
     read: (cpu) => cpu.get64(S.FEATURE_CONTROL),
-    // Bit 0 locks; the VMXON enables (bits 1 and 2) belong here once a model offers VMX.
+    // Bit 0 locks. Of the VMXON enables there is the one outside SMX; inside it (bit 1) there is nothing, for there is no SMX.
     write: (cpu, low, high) => {
       if (cpu.get32(S.FEATURE_CONTROL) & FEATURE_CONTROL_LOCK) return false;
-      if (high !== 0 || (low & ~FEATURE_CONTROL_LOCK)) return false;
+      const writable = FEATURE_CONTROL_LOCK | (cpu.model.features.has("vmx") ? FEATURE_CONTROL_VMXON : 0);
+      if (high !== 0 || (low & ~writable)) return false;
       cpu.set64Halves(S.FEATURE_CONTROL, low, high);
       return true;
     },
@@ -180,8 +186,8 @@ const table = new Map<number, Msr>([
       return true;
     },
   }],
-  // Neither branch records nor branch trace: only 0 can be written.
-  [MSR.DEBUGCTL, field("IA32_DEBUGCTL", S.DEBUGCTL, (_c, low, high) => (low | high) === 0)],
+  // LBR and BTF. There are no branch records to be had, and single-stepping does not stop at branches only.
+  [MSR.DEBUGCTL, field("IA32_DEBUGCTL", S.DEBUGCTL, (_c, low, high) => ((low & ~3) | high) === 0)],
   [MSR.PAT, field("IA32_PAT", S.PAT, (_c, low, high) => areMemoryTypes(low, high, true), "pat")],
   [
     MSR.MTRR_DEF_TYPE,
@@ -192,6 +198,13 @@ const table = new Map<number, Msr>([
       "mtrr",
     ),
   ],
+  [MSR.XSS, {
+    name: "IA32_XSS",
+    feature: "xsaves",
+    read: () => 0n,
+    // No supervisor state component can be enabled.
+    write: (_cpu, low, high) => (low | high) === 0,
+  }],
   [MSR.TSC_DEADLINE, apicMsr("IA32_TSC_DEADLINE", MSR.TSC_DEADLINE, "tsc_deadline")],
   [MSR.EFER, {
     name: "IA32_EFER",
@@ -210,6 +223,14 @@ const table = new Map<number, Msr>([
   [MSR.KERNEL_GS_BASE, field("IA32_KERNEL_GS_BASE", S.KERNEL_GS_BASE, canonical, "lm")],
   [MSR.TSC_AUX, field("IA32_TSC_AUX", S.TSC_AUX, lowOnly, "rdtscp")],
 ]);
+for (const msr of capabilityMsrs) {
+  table.set(msr.number, {
+    name: msr.name,
+    feature: "vmx",
+    read: (cpu) =>
+      hasCapabilityMsr(cpu.model, msr) ? msr.value(vmxCapability(cpu.model)) : cpu.raise(VECTOR.GP, 0),
+  });
+}
 for (let i = 0; i < MTRR_VARIABLE_COUNT; i++) {
   table.set(
     0x200 + i * 2,
@@ -272,6 +293,18 @@ export const msrProcedures: Procedures = {
   /** (ECX) → value. */
   rdmsr(cpu) {
     const number = cpu.argLow(0);
+    if (isNonRoot(cpu)) {
+      if (msrExits(cpu, number, false)) return EXIT_FAULT;
+      if (isX2apic(number) && readVirtualMsr(cpu, number)) {
+        cpu.setResult(virtualMsr.low, virtualMsr.high);
+        return EXIT_NONE;
+      }
+      if (number === MSR.TSC) {
+        const value = guestTimeStamp(cpu, timeStamp(cpu));
+        cpu.setResult(Number(value & 0xffff_ffffn), Number(value >> 32n));
+        return EXIT_NONE;
+      }
+    }
     if (isX2apic(number)) {
       if (!cpu.apic.readMsr(number)) return cpu.setFault(VECTOR.GP, 0);
       cpu.setResult(cpu.apic.msrLow, cpu.apic.msrHigh);
@@ -283,6 +316,16 @@ export const msrProcedures: Procedures = {
   },
   /** (ECX, EDX:EAX). */
   wrmsr(cpu) {
+    if (isNonRoot(cpu)) {
+      const number = cpu.argLow(0);
+      if (msrExits(cpu, number, true)) return EXIT_FAULT;
+      if (isX2apic(number)) {
+        const outcome = writeVirtualMsr(cpu, number, cpu.argLow(1) | 0, cpu.argHigh(1) | 0);
+        if (outcome !== WRITE.NOT_VIRTUAL) {
+          return outcome === WRITE.FAULT ? cpu.setFault(VECTOR.GP, 0) : afterTransfer(cpu);
+        }
+      }
+    }
     writeMsr(cpu, cpu.argLow(0), cpu.argLow(1) | 0, cpu.argHigh(1) | 0);
     return afterTransfer(cpu);
   },

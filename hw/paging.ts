@@ -6,8 +6,10 @@
  *
  * One generic loop walks all formats of 8-byte entries, driven by {@link PAGING_FORMATS} and by reserved-bit masks that are
  * computed once from the processor's features; 32-bit paging has its own short loop. The walker keeps its results in
- * fields and allocates nothing: a 4-level walk is some 45 ns. Every table entry's address passes through one
- * function (`#entryWord`), which is where a second dimension (EPT) will come in.
+ * fields and allocates nothing: a 4-level walk is some 45 ns.
+ *
+ * In VMX non-root operation with EPT the addresses in CR3 and in the entries are guest-physical: the walker has each translated by
+ * its {@link SecondDimension} before it reads or sets flags there, and at last the address of the page itself.
  *
  * Room: `hw/`; imports state.ts, trace.ts, and cpu.ts by its type. Knows no TLB: tlb.ts keeps what walks find.
  *
@@ -140,6 +142,23 @@ export const PAGING_FORMATS: Readonly<Record<PagingMode, PagingFormat>> = {
   "5-level": { mode: "5-level", entryBytes: 8, levels: [pml5e, pml4e, pdpte, pde, pte] },
 };
 
+/** What a walk gives when EPT refused it: neither a translation nor a page fault. The second dimension knows why. */
+export const REFUSED_BY_EPT = -2;
+
+/** The second dimension of a walk: guest-physical to host-physical addresses (ept_translate.ts). Results stand in fields. */
+export interface SecondDimension {
+  /** Host-physical address of the 4-KiB page. */
+  readonly page: number;
+  /**
+   * Translates a guest-physical address.
+   *
+   * @param need Rights in EPT that the access needs: 1 read, 2 write, 4 fetch, 400H fetch from a user-mode linear address.
+   * @param slot Level of the guest paging-structure entry at the address; 0 when it is the translation of a linear address.
+   * @returns false when EPT refuses.
+   */
+  translate(low: number, high: number, need: number, slot: number): boolean;
+}
+
 /** What the processor model decides about paging. */
 export interface PagingFeatures {
   /** MAXPHYADDR: physical-address width in bits, 36 … 52 (CPUID 80000008H). */
@@ -235,7 +254,20 @@ const AT_CR0 = S.CR0, AT_CR3 = S.CR3, AT_CR4 = S.CR4, AT_EFER = S.EFER, AT_PKRU 
 const { P, A, D, PS, G } = PTE, { RSVD, PK } = PF, { W, U, X } = RIGHT;
 const { WRITE, USER, FETCH, SMAP } = ACCESS;
 const WP = CR0_WP, PAE = CR4_PAE, PGE = CR4_PGE, LA57 = CR4_LA57, SMEP = CR4_SMEP, PKE = CR4_PKE;
-const LMA = EFER_LMA, NXE = EFER_NXE, ALL = RIGHTS_ALL;
+const LMA = EFER_LMA, NXE = EFER_NXE, ALL = RIGHTS_ALL, REFUSED = REFUSED_BY_EPT;
+const AT_EPT = S.VMX_EPT, AT_EPTP = S.VMX_EPTP, AT_PROC2 = S.VMX_PROC2;
+/** Rights in EPT, "enable accessed and dirty flags" in the EPT pointer, "mode-based execute control" among the secondary controls. */
+const EPT_R = 1, EPT_W = 2, EPT_X = 4, EPT_XU = 0x400, EPTP_AD = 0x40, MODE_BASED = 1 << 22;
+
+/**
+ * Rights in EPT that an access to the translation of a linear address needs.
+ *
+ * @param rights {@link RIGHT} bits of the linear address: U makes it a user-mode one.
+ */
+export function eptNeed(access: number, rights: number, proc2: number): number {
+  if (access & FETCH) return proc2 & MODE_BASED && rights & U ? EPT_XU : EPT_X;
+  return access & WRITE ? EPT_W : EPT_R;
+}
 
 /**
  * Walks the page tables of one processor. Results stand in fields until the next walk.
@@ -245,6 +277,10 @@ const LMA = EFER_LMA, NXE = EFER_NXE, ALL = RIGHTS_ALL;
 export class Walker {
   /** Physical address of the 4-KiB page that holds the linear address (inside a large page if there is one). */
   page = 0;
+  /** Its guest-physical address, where EPT translates. */
+  guestPage = 0;
+  /** Host-physical address of the table that {@link walkFrom} begins at, when it is known; −1 for EPT to find it. Goes back to −1 by itself. */
+  fromHost = -1;
   /** log2 of the size of the page found: 12, 21, 22 or 30 (32 without paging). */
   shift = 12;
   /** {@link RIGHT} bits over all levels. */
@@ -263,7 +299,10 @@ export class Walker {
   readonly #paths: Float64Array;
   /** By level (times 4), of the last walk: address of the entry (low, high half), rights gathered above it. */
   readonly #path = new Int32Array(6 * 4);
+  /** By level: host-physical address of the entry, where EPT translates. */
+  readonly #hosts = new Float64Array(6);
 
+  readonly #second: SecondDimension | undefined;
   readonly #cpu: Cpu;
   readonly #pure: boolean;
   readonly #storeSlow: (physical: number, value: number) => void;
@@ -281,8 +320,14 @@ export class Walker {
   constructor(
     cpu: Cpu,
     features: PagingFeatures,
-    options: { readonly pure: boolean; readonly storeSlow: (physical: number, value: number) => void },
+    options: {
+      readonly pure: boolean;
+      readonly storeSlow: (physical: number, value: number) => void;
+      /** Without it, a processor on which EPT never translates. */
+      readonly second?: SecondDimension | undefined;
+    },
   ) {
+    this.#second = options.second;
     this.#cpu = cpu;
     this.#pure = options.pure;
     this.#storeSlow = options.storeSlow;
@@ -311,12 +356,20 @@ export class Walker {
   rightsAbove(level: number): number {
     return this.#path[level * 4 + 2]!;
   }
+  /** As {@link entryAt}, host-physical where EPT translates. */
+  hostEntryAt(level: number): number {
+    return this.#i32[(this.#base + AT_EPT) >>> 2] === 0 ? this.entryAt(level) : this.#hosts[level]!;
+  }
+  /** As {@link tableAt}, host-physical where EPT translates. */
+  hostTableAt(level: number): number {
+    const at = this.hostEntryAt(level);
+    return at - at % 4096;
+  }
 
   /**
-   * Where the word of a table entry stands, as an index into the 32-bit view of memory; −1 when it is not in RAM. Every address of
-   * a table entry passes here: the second dimension of translation (EPT) will be here.
+   * Where the word of a table entry stands, as an index into the 32-bit view of memory; −1 when it is not in RAM.
    *
-   * @param low Guest-physical address, low half.
+   * @param low Physical address, low half.
    * @param high Its upper half.
    */
   #entryWord(low: number, high: number): number {
@@ -326,11 +379,12 @@ export class Walker {
   /**
    * Walks from the root for an access ({@link ACCESS} bits) to a canonical linear address.
    *
-   * @returns −1 when the access is allowed (all result fields are set; A and D are set in memory), else the error code of the page fault.
+   * @returns −1 when the access is allowed (all result fields are set; A and D are set in memory), {@link REFUSED_BY_EPT}, else the error
+   * code of the page fault.
    */
   walk(low: number, high: number, access: number): number {
     const i32 = this.#i32, s = this.#base;
-    if (i32[(s + AT_CR0) >>> 2]! >= 0) return this.#identity(low);
+    if (i32[(s + AT_CR0) >>> 2]! >= 0) return this.#identity(low, access);
     const cr4 = i32[(s + AT_CR4) >>> 2]!;
     if (!(cr4 & PAE)) return this.#walk32(low, access);
     if (!(i32[(s + AT_EFER) >>> 2]! & LMA)) return this.#walkPae(low, access);
@@ -360,20 +414,28 @@ export class Walker {
     const efer = i32[(s + AT_EFER) >>> 2]!;
     const reserved = efer & LMA ? this.#reservedLong : this.#reservedPae;
     const traced = !this.#pure && (this.#cpu.trace.wants & TRACE_REFERENCE) !== 0;
+    const nested = i32[(s + AT_EPT) >>> 2] === 0 ? undefined : this.#second;
     let level = from | 0, tableLow = fromLow | 0, tableHigh = fromHigh | 0, rights = above | 0;
-    let entryLow = 0, entryHigh = 0, word = 0, at = 0, refused = -1;
+    let entryLow = 0, entryHigh = 0, word = 0, at = 0, refused = -1, hostLow = 0, hostHigh = 0;
     for (;;) {
       at = (tableLow + indexAt(level, low, high) * 8) | 0;
       path[level * 4] = at;
       path[level * 4 + 1] = tableHigh;
       path[level * 4 + 2] = rights;
-      word = this.#entryWord(at, tableHigh) | 0;
+      hostLow = at;
+      hostHigh = tableHigh;
+      if (nested !== undefined) {
+        if (!this.#locate(nested, level, at, tableHigh)) return this.#refuse(from, level + 1);
+        hostLow = this.#hostLow | 0;
+        hostHigh = this.#hostHigh | 0;
+      }
+      word = this.#entryWord(hostLow, hostHigh) | 0;
       if (word >= 0) {
         entryLow = i32[word]!;
         entryHigh = i32[word + 1]!;
       } else {
-        entryLow = this.#readSlow(at, tableHigh) | 0;
-        entryHigh = this.#readSlow(at + 4, tableHigh) | 0;
+        entryLow = this.#readSlow(hostLow, hostHigh) | 0;
+        entryHigh = this.#readSlow(hostLow + 4, hostHigh) | 0;
       }
       if (traced) this.#traceReference(level, at, tableHigh, entryLow, entryHigh);
       if (!(entryLow & P)) {
@@ -395,7 +457,12 @@ export class Walker {
       }
       rights &= entryLow | X;
       if (leaf) break;
-      if (!(entryLow & A)) this.#setFlags(word, at, tableHigh, entryLow, A);
+      if (!(entryLow & A)) {
+        if (nested !== undefined && !this.#writable(nested, level, at, tableHigh)) {
+          return this.#refuse(from, level);
+        }
+        this.#setFlags(word, hostLow, hostHigh, entryLow, A);
+      }
       tableLow = entryLow & ~0xfff;
       tableHigh = entryHigh & 0xf_ffff;
       level = (level - 1) | 0;
@@ -416,18 +483,23 @@ export class Walker {
     this.shift = level === 1 ? 12 : level === 2 ? 21 : 30;
     const inside = level === 1 ? 0 : level === 2 ? 0x1f_f000 : 0x3fff_f000;
     this.#setPage((entryLow & ~(inside | 0xfff)) | (low & inside), entryHigh & 0xf_ffff);
-    this.#leafFlags(word, at, tableHigh, entryLow, access, cr4);
-    return -1;
+    if (nested !== undefined && (access & WRITE ? A | D : A) & ~entryLow) {
+      if (!this.#writable(nested, level, at, tableHigh)) return REFUSED;
+    }
+    this.#leafFlags(word, hostLow, hostHigh, entryLow, access, cr4);
+    return nested === undefined ? -1 : this.#final(nested, low, access);
   }
 
   /** 32-bit paging: two levels of 4-byte entries, 4-MiB pages with CR4.PSE. */
   #walk32(low: number, access: number): number {
     const i32 = this.#i32, s = this.#base;
     const cr0 = i32[(s + S.CR0) >>> 2]!, cr4 = i32[(s + S.CR4) >>> 2]!;
+    const nested = i32[(s + AT_EPT) >>> 2] === 0 ? undefined : this.#second;
     this.startLevel = 2;
     this.key = 0;
     let at = ((i32[(s + S.CR3) >>> 2]! & ~0xfff) + (low >>> 22) * 4) | 0;
-    let entry = this.#read32(2, at, RIGHTS_ALL);
+    if (nested !== undefined && !this.#locate(nested, 2, at, 0)) return this.#refuse(2, 3);
+    let entry = this.#read32(2, at, RIGHTS_ALL, nested);
     let rights = (entry & (RIGHT.W | RIGHT.U)) | RIGHT.X;
     let refused = entry & PTE.P ? -1 : 0;
     if (refused < 0 && entry & PTE.PS && cr4 & CR4_PSE) {
@@ -436,9 +508,13 @@ export class Walker {
       this.#setPage((entry & ~0x3f_ffff) | (low & 0x3f_f000), (entry >>> 13) & 0xff);
       this.lastLevel = 2;
     } else if (refused < 0) {
-      if (!(entry & PTE.A)) this.#setFlags(this.#entryWord(at, 0), at, 0, entry, PTE.A);
+      if (!(entry & PTE.A)) {
+        if (nested !== undefined && !this.#writable(nested, 2, at, 0)) return this.#refuse(2, 2);
+        this.#setFlags32(nested, at, entry, PTE.A);
+      }
       at = ((entry & ~0xfff) + ((low >>> 12) & 0x3ff) * 4) | 0;
-      entry = this.#read32(1, at, rights);
+      if (nested !== undefined && !this.#locate(nested, 1, at, 0)) return this.#refuse(2, 2);
+      entry = this.#read32(1, at, rights, nested);
       if (!(entry & PTE.P)) refused = 0;
       rights &= entry | RIGHT.X;
       this.shift = 12;
@@ -449,8 +525,22 @@ export class Walker {
     this.rights = rights;
     if (refused < 0 && rightsDeny(rights, access, cr0, cr4)) refused = PF.P;
     if (refused >= 0) return this.errorCode(access, refused);
-    this.#leafFlags(this.#entryWord(at, 0), at, 0, entry, access, cr4);
-    return -1;
+    if (nested === undefined) {
+      this.#leafFlags(this.#entryWord(at, 0), at, 0, entry, access, cr4);
+      return -1;
+    }
+    if ((access & WRITE ? A | D : A) & ~entry && !this.#writable(nested, this.lastLevel, at, 0)) {
+      return REFUSED;
+    }
+    this.#leafFlags(
+      this.#entryWord(this.#hostLow, this.#hostHigh),
+      this.#hostLow,
+      this.#hostHigh,
+      entry,
+      access,
+      cr4,
+    );
+    return this.#final(nested, low, access);
   }
 
   /** PAE paging: the PDPTE comes from its register; it carries no rights and no accessed flag. */
@@ -466,7 +556,7 @@ export class Walker {
     return this.walkFrom(low, 0, access, 2, entryLow & ~0xfff, this.#i32[i + 1]! & 0xf_ffff, RIGHTS_ALL);
   }
 
-  #identity(low: number): number {
+  #identity(low: number, access: number): number {
     this.#setPage(low & ~0xfff, 0);
     this.shift = 32;
     this.rights = RIGHTS_ALL;
@@ -474,7 +564,62 @@ export class Walker {
     this.dirty = true;
     this.key = 0;
     this.startLevel = this.lastLevel = 0;
+    const nested = this.#i32[(this.#base + AT_EPT) >>> 2] === 0 ? undefined : this.#second;
+    return nested === undefined ? -1 : this.#final(nested, low, access);
+  }
+
+  // ---- the second dimension
+
+  /** Low and upper half of the host-physical address of the entry that {@link #locate} found. */
+  #hostLow = 0;
+  #hostHigh = 0;
+
+  /** Has the guest-physical address of an entry translated; false when EPT refuses. */
+  #locate(nested: SecondDimension, level: number, at: number, high: number): boolean {
+    let page = this.fromHost;
+    this.fromHost = -1;
+    if (page < 0) {
+      // With accessed and dirty flags for EPT, any access to a guest paging-structure entry counts as a write.
+      const need = this.#i32[(this.#base + AT_EPTP) >>> 2]! & EPTP_AD ? EPT_R | EPT_W : EPT_R;
+      if (!nested.translate(at, high, need, level)) return false;
+      page = nested.page;
+    }
+    const host = page + (at & 0xfff);
+    this.#hosts[level] = host;
+    this.#hostLow = host | 0;
+    this.#hostHigh = (host / TWO32) | 0;
+    return true;
+  }
+
+  /** Whether EPT lets a flag be set in an entry that was read; without accessed and dirty flags for EPT this is an access of its own. */
+  #writable(nested: SecondDimension, level: number, at: number, high: number): boolean {
+    if (this.#i32[(this.#base + AT_EPTP) >>> 2]! & EPTP_AD) return true;
+    return nested.translate(at, high, EPT_R | EPT_W, level);
+  }
+
+  /** The guest's tables allow the access: translates the guest-physical address that they gave. */
+  #final(nested: SecondDimension, low: number, access: number): number {
+    this.guestPage = this.page;
+    const need = eptNeed(access, this.rights, this.#i32[(this.#base + AT_PROC2) >>> 2]!);
+    const gpaLow = (this.page | 0) | (low & 0xfff);
+    if (!nested.translate(gpaLow, (this.page / TWO32) | 0, need, 0)) return REFUSED;
+    this.page = nested.page;
     return -1;
+  }
+
+  /** EPT refuses the walk after the entry of `last` was read (one above `from` when none was). */
+  #refuse(from: number, last: number): number {
+    this.fromHost = -1;
+    this.startLevel = last > from ? 0 : from;
+    this.lastLevel = last > from ? 1 : last;
+    this.#count(this.startLevel, this.startLevel === 0 ? 0 : last);
+    return REFUSED;
+  }
+
+  /** As {@link #setFlags}, in an entry of 32-bit paging. */
+  #setFlags32(nested: SecondDimension | undefined, at: number, entry: number, flags: number): void {
+    const low = nested === undefined ? at : this.#hostLow, high = nested === undefined ? 0 : this.#hostHigh;
+    this.#setFlags(this.#entryWord(low, high), low, high, entry, flags);
   }
 
   #setPage(low: number, high: number): void {
@@ -517,12 +662,13 @@ export class Walker {
     if (!this.#pure) this.#paths[startLevel * 8 + lastLevel]!++;
   }
 
-  #read32(level: number, at: number, above: number): number {
+  #read32(level: number, at: number, above: number, nested: SecondDimension | undefined): number {
     this.#path[level * 4] = at;
     this.#path[level * 4 + 1] = 0;
     this.#path[level * 4 + 2] = above;
-    const word = this.#entryWord(at, 0);
-    const value = word >= 0 ? this.#i32[word]! : this.#readSlow(at, 0);
+    const low = nested === undefined ? at : this.#hostLow, high = nested === undefined ? 0 : this.#hostHigh;
+    const word = this.#entryWord(low, high);
+    const value = word >= 0 ? this.#i32[word]! : this.#readSlow(low, high);
     if (!this.#pure && this.#cpu.trace.wants & TRACE.reference) this.#traceReference(level, at, 0, value, 0);
     return value;
   }
@@ -577,10 +723,14 @@ function reservedTable(mode: PagingMode, features: PagingFeatures): Int32Array {
  * Loads the four PDPTEs of PAE paging from where `cr3Low` points (SDM vol. 3A, "PDPTE Registers"): for MOV to CR3, and MOV to CR0
  * or CR4 that changes CD, NW, PG, PAE, PGE, PSE or SMEP.
  *
+ * Where EPT translates, `cr3Low` is guest-physical: the loads are reads with no linear address, which EPT may refuse.
+ *
  * @returns false when a present PDPTE has a reserved bit set: the instruction raises #GP(0) and nothing has changed.
+ * @throws {typeof FAULT} with a VM exit (or #VE) pending when EPT refuses.
  */
 export function loadPdptes(cpu: Cpu, cr3Low: number, features: PagingFeatures): boolean {
-  const at = (cr3Low & ~0x1f) >>> 0;
+  const guest = (cr3Low & ~0x1f) >>> 0;
+  const at = cpu.get32(S.VMX_EPT) === 0 ? guest : cpu.access.guestPhysicalRead(guest, 0);
   const words: number[] = [];
   const reservedHigh = -1 << (features.maxPhysicalBits - 32);
   for (let i = 0; i < 4; i++) {

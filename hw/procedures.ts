@@ -20,6 +20,8 @@ import { returnProcedures } from "./sys/return.ts";
 import { segmentProcedures } from "./sys/segments.ts";
 import { syscallProcedures } from "./sys/syscall.ts";
 import { transferProcedures } from "./sys/transfer.ts";
+import { vmeProcedures } from "./sys/vme.ts";
+import { vmxProcedures } from "./vmx/instructions.ts";
 
 /** Every procedure of the instruction table. */
 export const procedures: Procedures = {
@@ -36,5 +38,7 @@ export const procedures: Procedures = {
   ...sseProcedures,
   ...syscallProcedures,
   ...transferProcedures,
+  ...vmeProcedures,
+  ...vmxProcedures,
   ...x87Procedures,
 };

@@ -7,18 +7,31 @@
  * the tables, another page size over the same bytes, and accessed and dirty flags are no cause for a report. The access itself goes
  * on as on hardware, with the stale translation.
  *
+ * All three kinds of cached mapping are watched: linear ones against the page tables, combined ones against the page tables and EPT, and
+ * guest-physical ones, which a walk uses on its way, against EPT.
+ *
  * One sanitizer may serve all processors of a machine: then it knows which of them changed a table. Each entry is reported once for
  * each kind of access.
  *
- * Room: `hw/`; imports paging.ts and explain_walk.ts, and cpu.ts by its type.
+ * Room: `hw/`; imports paging.ts, ept_translate.ts (the second dimension) and explain_walk.ts, and cpu.ts by its type.
  *
  * @module
  */
 import type { Cpu } from "./cpu.ts";
+import { EPTE, type EptFeatures } from "./ept_format.ts";
+import { GuestPhysicalTranslator } from "./ept_translate.ts";
 import { explainWalk, type WalkExplanation } from "./explain_walk.ts";
 import { ACCESS, accessKind, CR4_PAE, linearOf, type PagingFeatures, RIGHT, Walker } from "./paging.ts";
 import { S } from "./state.ts";
-import { type Birth, type StructureEntry, structureShift, type TlbEntry } from "./tlb_rules.ts";
+import {
+  type Birth,
+  type GuestPhysicalEntry,
+  type GuestPhysicalStructure,
+  NO_EPT,
+  type StructureEntry,
+  structureShift,
+  type TlbEntry,
+} from "./tlb_rules.ts";
 import { type AccessKind, TRACE } from "./trace.ts";
 
 /** A store that hit a paging-structure entry behind a cached translation. */
@@ -36,6 +49,9 @@ export interface TableChange {
   /** What {@link Sanitizer.context} said. */
   readonly context: unknown;
 }
+
+/** The kinds of cached mapping (SDM vol. 3C, "Information That May Be Cached"). */
+export type MappingKind = "linear" | "combined" | "guest-physical";
 
 /** One use of a translation that the tables no longer grant. */
 export interface StaleUse {
@@ -57,9 +73,16 @@ export interface StaleUse {
   readonly physical: number;
   /** What was cached: a linear mapping, or a paging-structure entry that a walk began from. */
   readonly cached: "page" | "structure";
+  /** Which of the three kinds of mapping that was. */
+  readonly mapping: MappingKind;
   /** The cached entry. */
   readonly entry: {
+    /** Linear address of its first byte; guest-physical for a guest-physical mapping. */
     readonly linear: bigint;
+    /** VPID; 0 for a guest-physical mapping, which has none. */
+    readonly vpid: number;
+    /** Address of the EPT tables; undefined for a linear mapping. */
+    readonly eptp: number | undefined;
     readonly bytes: number;
     /** Physical address of the page, or of the table that the structure entry leads to. */
     readonly physical: number;
@@ -85,7 +108,7 @@ export class Sanitizer {
 
   readonly #listeners = new Set<(use: StaleUse) => void>();
   readonly #cpus: Cpu[] = [];
-  readonly #walkers = new Map<Cpu, Walker>();
+  readonly #walkers = new Map<Cpu, { readonly walker: Walker; readonly second: GuestPhysicalTranslator }>();
   /** Last store to each tracked 4-byte word (by physical address / 4); undefined while there was none. */
   readonly #words = new Map<number, TableChange | undefined>();
   /** Physical pages that hold tracked words. */
@@ -102,9 +125,13 @@ export class Sanitizer {
    *
    * @internal
    */
-  attach(cpu: Cpu, features: PagingFeatures): void {
+  attach(cpu: Cpu, features: PagingFeatures, ept: EptFeatures): void {
     this.#cpus.push(cpu);
-    this.#walkers.set(cpu, new Walker(cpu, features, { pure: true, storeSlow: () => {} }));
+    const second = new GuestPhysicalTranslator(cpu, ept, { pure: true });
+    this.#walkers.set(cpu, {
+      walker: new Walker(cpu, features, { pure: true, storeSlow: () => {}, second }),
+      second,
+    });
   }
 
   /**
@@ -122,7 +149,19 @@ export class Sanitizer {
    * @internal
    */
   track(cpu: Cpu, words: readonly number[]): void {
-    const wide = (cpu.get32(S.CR4) & CR4_PAE) !== 0;
+    this.#track(words, (cpu.get32(S.CR4) & CR4_PAE) !== 0);
+  }
+
+  /**
+   * As {@link track}, for EPT entries.
+   *
+   * @internal
+   */
+  trackWide(words: readonly number[]): void {
+    this.#track(words, true);
+  }
+
+  #track(words: readonly number[], wide: boolean): void {
     for (const at of words) {
       this.#pages.add(Math.floor(at / 4096));
       if (!this.#words.has(at / 4)) this.#words.set(at / 4, undefined);
@@ -149,7 +188,10 @@ export class Sanitizer {
         context: cpu === undefined ? undefined : this.context(cpu),
       });
       // Code fetches are only compared when an engine asks for a page: make them ask.
-      for (const other of this.#cpus) other.access.tlb.fast.dropFetch();
+      for (const other of this.#cpus) {
+        other.access.tlb.root.dropFetch();
+        other.access.tlb.guest.dropFetch();
+      }
     }
   }
 
@@ -161,7 +203,16 @@ export class Sanitizer {
   used(cpu: Cpu, entry: TlbEntry, low: number, high: number, access: number, page: number): void {
     if (entry.reported & reportBit(access) || this.#granted(cpu, low, high, access, page)) return;
     entry.reported |= reportBit(access);
-    this.#report(cpu, "page", entry, entry.shift, entry.base, entry.global, low, high, access, page);
+    this.#report(
+      cpu,
+      "page",
+      linearFacts(entry, entry.shift, entry.base, entry.global),
+      entry,
+      low,
+      high,
+      access,
+      page,
+    );
   }
 
   /**
@@ -179,22 +230,63 @@ export class Sanitizer {
   ): void {
     if (entry.reported & reportBit(access) || this.#granted(cpu, low, high, access, page)) return;
     entry.reported |= reportBit(access);
-    const shift = structureShift(entry.level);
-    this.#report(cpu, "structure", entry, shift, entry.table, false, low, high, access, page);
+    const facts = linearFacts(
+      entry,
+      structureShift(entry.level),
+      entry.host < 0 ? entry.table : entry.host,
+      false,
+    );
+    this.#report(cpu, "structure", facts, entry, low, high, access, page);
+  }
+
+  /**
+   * A cached guest-physical mapping, or a walk that began from a cached EPT paging-structure entry, has led to `found.page`.
+   *
+   * @param low Guest-physical address, low half.
+   * @param high Its upper half.
+   * @param need Rights in EPT that the access needs.
+   * @internal
+   */
+  usedGuestPhysical(
+    cpu: Cpu,
+    cached: "page" | "structure",
+    entry: GuestPhysicalEntry | GuestPhysicalStructure,
+    found: { readonly page: number; readonly linLow: number; readonly linHigh: number },
+    low: number,
+    high: number,
+    need: number,
+  ): void {
+    const access = need & (EPTE.X | EPTE.XU) ? ACCESS.FETCH : need & EPTE.W ? ACCESS.WRITE : ACCESS.READ;
+    if (entry.reported & reportBit(access)) return;
+    const { second } = this.#walkers.get(cpu)!;
+    if (second.translate(low, high, need, 0) && second.page === found.page) return;
+    entry.reported |= reportBit(access);
+    const facts: EntryFacts = {
+      mapping: "guest-physical",
+      linear: linearOf(entry.low, entry.high),
+      vpid: 0,
+      eptp: entry.ep4ta * 4096,
+      bytes: 2 ** ("base" in entry ? entry.shift : structureShift(entry.level)),
+      physical: "base" in entry ? entry.base : entry.table,
+      pcid: 0,
+      global: false,
+      writable: (entry.rights & EPTE.W) !== 0,
+      user: true,
+      executable: (entry.rights & (EPTE.X | EPTE.XU)) !== 0,
+    };
+    this.#report(cpu, cached, facts, entry, found.linLow, found.linHigh, access, found.page);
   }
 
   #granted(cpu: Cpu, low: number, high: number, access: number, page: number): boolean {
-    const walker = this.#walkers.get(cpu)!;
-    return walker.walk(low, high, access) < 0 && walker.page === page;
+    const { walker } = this.#walkers.get(cpu)!;
+    return walker.walk(low, high, access) === -1 && walker.page === page;
   }
 
   #report(
     cpu: Cpu,
     cached: "page" | "structure",
-    entry: TlbEntry | StructureEntry,
-    shift: number,
-    physical: number,
-    global: boolean,
+    { mapping, ...facts }: EntryFacts,
+    entry: CachedEntry,
     low: number,
     high: number,
     access: number,
@@ -217,17 +309,8 @@ export class Sanitizer {
       user,
       physical: page,
       cached,
-      entry: {
-        linear: linearOf(entry.low, entry.high),
-        bytes: 2 ** shift,
-        physical,
-        pcid: entry.pcid,
-        global,
-        writable: (entry.rights & RIGHT.W) !== 0,
-        user: (entry.rights & RIGHT.U) !== 0,
-        executable: (entry.rights & RIGHT.X) !== 0,
-        birth: entry.birth,
-      },
+      mapping,
+      entry: { ...facts, birth: entry.birth },
       change: this.#change(entry),
       tables: explainWalk(cpu, linear, {
         write: (access & ACCESS.WRITE) !== 0,
@@ -240,7 +323,7 @@ export class Sanitizer {
   }
 
   /** The latest store to one of the entry's words that came after its birth. */
-  #change(entry: TlbEntry | StructureEntry): TableChange | undefined {
+  #change(entry: CachedEntry): TableChange | undefined {
     let latest: TableChange | undefined;
     for (const at of entry.words) {
       for (const word of [at / 4, at / 4 + 1]) {
@@ -251,6 +334,33 @@ export class Sanitizer {
     }
     return latest;
   }
+}
+
+/** What all cached entries have. */
+type CachedEntry = TlbEntry | StructureEntry | GuestPhysicalEntry | GuestPhysicalStructure;
+/** What a report says of an entry, beside its birth. */
+type EntryFacts = Omit<StaleUse["entry"], "birth"> & { readonly mapping: MappingKind };
+
+function linearFacts(
+  entry: TlbEntry | StructureEntry,
+  shift: number,
+  physical: number,
+  global: boolean,
+): EntryFacts {
+  const combined = entry.ep4ta !== NO_EPT;
+  return {
+    mapping: combined ? "combined" : "linear",
+    linear: linearOf(entry.low, entry.high),
+    vpid: entry.vpid,
+    eptp: combined ? entry.ep4ta * 4096 : undefined,
+    bytes: 2 ** shift,
+    physical,
+    pcid: entry.pcid,
+    global,
+    writable: (entry.rights & RIGHT.W) !== 0,
+    user: (entry.rights & RIGHT.U) !== 0,
+    executable: (entry.rights & RIGHT.X) !== 0,
+  };
 }
 
 function reportBit(access: number): number {

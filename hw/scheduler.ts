@@ -145,7 +145,11 @@ export class Scheduler {
         this.#stopRequested = false;
         return "requested";
       }
-      if (this.#runners.some((r) => r.cpu.get32(S.ACTIVITY) === SHUTDOWN && !r.runnable)) return "shutdown";
+      if (
+        this.#runners.some((r) =>
+          r.cpu.get32(S.ACTIVITY) === SHUTDOWN && !r.runnable && r.cpu.get32(S.VMX_MODE) !== 2
+        )
+      ) return "shutdown";
       if (this.instructions >= last) return "steps";
       if (this.now() >= untilTick || bounds.until?.()) return "until";
       if (this.#order.length === 0) {

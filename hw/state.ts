@@ -231,12 +231,85 @@ export const S = {
   FRAME: 0x780,
   /** 640 bytes, 64-aligned: an FXSAVE or XSAVE image on its way (hw/isa/fxsave_proc.ts). */
   XTEMP: 0x800,
+  /** u32: VMX operation: 0 off, 1 root, 2 non-root (`VMX` in vmx/contract.ts). The VMX fields are written by hw/vmx/ alone. */
+  VMX_MODE: 0xa80,
+  /** u32: current VPID; 0 outside non-root operation and without "enable VPID". */
+  VMX_VPID: 0xa84,
+  /** u32: 1 while EPT translates (non-root operation with "enable EPT"), else 0. */
+  VMX_EPT: 0xa88,
+  /** u32 each: controls in force in non-root operation, 0 outside it; what an inactive control word would say reads 0. */
+  VMX_PIN: 0xa8c,
+  VMX_PROC: 0xa90,
+  VMX_PROC2: 0xa94,
+  /** u32 each: VM-exit controls, VM-entry controls, exception bitmap of the guest that runs. */
+  VMX_EXIT_CONTROLS: 0xa98,
+  VMX_ENTRY_CONTROLS: 0xa9c,
+  VMX_EXCEPTIONS: 0xaa0,
+  /** u32: VM-function controls in force. */
+  VMX_FUNCTIONS: 0xaa4,
+  /** u64: EPT pointer in force (VMFUNC changes it); 0 while {@link S.VMX_EPT} is 0. */
+  VMX_EPTP: 0xaa8,
+  /** u64: current-VMCS pointer, all ones when there is none. */
+  VMX_POINTER: 0xab0,
+  /** u64: VMXON pointer. */
+  VMX_ON_POINTER: 0xab8,
+  /** u64: APIC-access page while "virtualize APIC accesses" is in force, all ones otherwise. */
+  VMX_APIC_ACCESS: 0xac0,
+  /** u64: virtual-APIC page while "use TPR shadow" is in force, all ones otherwise. */
+  VMX_VIRTUAL_APIC: 0xac8,
+  /** u32: basic reason of the VM exit that is requested. */
+  VMX_REASON: 0xad0,
+  /** u32: its VM-exit instruction information. */
+  VMX_INSTRUCTION: 0xad4,
+  /** u64: its exit qualification. */
+  VMX_QUALIFICATION: 0xad8,
+  /** u64: its guest-linear address. */
+  VMX_LINEAR: 0xae0,
+  /** u64: its guest-physical address. */
+  VMX_PHYSICAL: 0xae8,
+  /** u32: interruption information of the event that is being delivered in non-root operation, 0 when none is. */
+  VMX_VECTORING: 0xaf0,
+  /** u32: error code of that event. */
+  VMX_VECTORING_CODE: 0xaf4,
+  /** u32: instruction length of that event where it is a software one. */
+  VMX_VECTORING_LENGTH: 0xaf8,
+  /** u32: what the run loop has to do for the guest at the next instruction boundary: PENDING bits of vmx/boundary.ts. */
+  VMX_PENDING: 0xafc,
+  /** u32: offset of the register in the virtual-APIC page whose write waits to be virtualized. */
+  VMX_APIC_WRITE: 0xb00,
+  /** u32: nonzero while an instruction executes that unblocked NMIs ("NMI unblocking due to IRET"). */
+  VMX_UNBLOCKED: 0xb04,
+  /** u64: tick-counter value (ticks shifted by the timer's rate) at which the preemption timer is at 0. */
+  VMX_TIMER_END: 0xb08,
+  /** u64 each: ticks of the last PAUSE at CPL 0, and of the first one of its loop. */
+  VMX_PAUSE_LAST: 0xb10,
+  VMX_PAUSE_FIRST: 0xb18,
+  /** u32: 1 while a virtual interrupt is recognised. */
+  VMX_VIRTUAL_INTERRUPT: 0xb20,
+  /** u32: nonzero after a VMX abort: only RESET helps. */
+  VMX_ABORTED: 0xb24,
+  /** u32: 1 while MONITOR is armed. */
+  VMX_MONITOR: 0xb28,
+  /** u32: DR6 bits of a #DB that is on its way in non-root operation; DR6 gets them if it is delivered, the qualification if it exits. */
+  VMX_DEBUG: 0xb2c,
+  /** u32: 1 when the next VM entry shall meet a machine check (fault injection). */
+  VMX_MACHINE_CHECK: 0xb30,
+  /** u32: VM-exit interruption information of the exit that is requested, 0 for none. */
+  VMX_INTERRUPTION: 0xb34,
+  /** u32: RFLAGS as the event that is being delivered in non-root operation pushes them. */
+  VMX_VECTORING_FLAGS: 0xb38,
+  /** u32: host address of the bank of fast TLB contexts in force: {@link S.TLB}, in non-root operation {@link S.TLBGUEST}. */
+  TLBBANK: 0xb80,
+  /** u32: VPID of the latest VM entry, 0 without "enable VPID"; the VM exit goes by it. */
+  TLBVPID: 0xb84,
   /** Step records: copies of up to STEP_RECORDS_MAX records, then a stop record. */
   STEP: 0x1000,
-  /** Fast TLB contexts (see FTLB_CONTEXTS). */
+  /** Fast TLB contexts (see FTLB_CONTEXTS) of root operation, and outside VMX operation. */
   TLB: 0x2000,
+  /** The same for non-root operation: VM transitions leave both as they are where VPIDs let them. */
+  TLBGUEST: 0x2_0000,
   /** A fetch table that never hits: in force while CS is not flat. Follows the contexts. */
-  NOFETCH: 0x3_0000,
+  NOFETCH: 0x3_e000,
 } as const;
 
 /** Content of {@link S.BIAS}. */
@@ -316,6 +389,9 @@ export const ATTENTION_NMI = 2;
 export const ATTENTION_INIT = 4;
 /** Attention: the machine's scheduler wants control (a device set an earlier deadline, a debug exit). */
 export const ATTENTION_MACHINE = 8;
+
+/** Attention: non-root operation wants the run loop to look before the next instruction (vmx/boundary.ts). */
+export const ATTENTION_VMX = 16;
 
 /** RFLAGS bits (SDM vol. 1, "EFLAGS Register"). */
 export const RFLAGS = {

@@ -5,6 +5,9 @@
  * contexts (see {@link fastContext}); data tables of the last two stay empty on purpose. What stands here may only be what the
  * modelled TLB (tlb.ts) could hold; entries carry no PCID, so that a change of PCID empties the tables.
  *
+ * A processor has two such banks, one for root operation and one for VMX non-root operation; S.TLBBANK says which is in force. A VM
+ * transition changes that and S.TLBCTX, nothing else, when VPIDs let both keep what they have (tlb.ts).
+ *
  * Flushes are as cheap as what was filled: the indices of used entries are kept in a list. Entries that come from large pages
  * are remembered by region, so that INVLPG looks for other pieces of a large page only where there are any.
  *
@@ -79,10 +82,10 @@ export function fastContext(cpu: Cpu): number {
 
 /** Host address of {@link fastContext}: the value of S.TLBCTX. `updateMode` (sys/mode.ts) stores it after every change that matters. */
 export function fastContextAddress(cpu: Cpu): number {
-  return cpu.base + S.TLB + fastContext(cpu) * FTLB_CONTEXT_BYTES;
+  return cpu.get32(S.TLBBANK) + fastContext(cpu) * FTLB_CONTEXT_BYTES;
 }
 
-/** The fast TLB of one processor. */
+/** One bank of the fast TLB of one processor. */
 export class FastTlb {
   readonly #i32: Int32Array;
   /** Word index of the first entry. */
@@ -102,10 +105,14 @@ export class FastTlb {
   /** The one fetch entry of modes in which translations are counted or checked, or −1. */
   #onlyFetch = -1;
 
-  /** Empties the tables of the processor. */
-  constructor(cpu: Cpu) {
+  /**
+   * Empties the tables of the bank.
+   *
+   * @param bank Offset of the bank in the processor's block: S.TLB or S.TLBGUEST.
+   */
+  constructor(cpu: Cpu, bank: number = S.TLB) {
     this.#i32 = cpu.memory.i32;
-    this.#first = (cpu.base + S.TLB) >>> 2;
+    this.#first = (cpu.base + bank) >>> 2;
     this.#i32.fill(FTLB_EMPTY | 0, this.#first, this.#first + (ENTRIES * FTLB_ENTRY_BYTES) / 4);
   }
 
@@ -289,5 +296,8 @@ function regionHash(low: number, high: number, shift: number): number {
 
 /** Holds back the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */
 export function dropWrite(cpus: Iterable<Cpu>, physicalPage: number): void {
-  for (const cpu of cpus) cpu.access.tlb.fast.dropWrite(physicalPage);
+  for (const cpu of cpus) {
+    cpu.access.tlb.root.dropWrite(physicalPage);
+    cpu.access.tlb.guest.dropWrite(physicalPage);
+  }
 }

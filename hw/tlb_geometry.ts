@@ -9,18 +9,27 @@
  * A page whose size a first-level TLB has no place for is kept there in pieces of the largest size that it has; INVLPG removes
  * all pieces of the page.
  *
+ * Guest-physical mappings (made of EPT alone) have a small array of their own, the "nested TLB" of Bhargava et al. (ASPLOS 2008), and
+ * EPT paging-structure caches. Intel has published no sizes for them; those of the Intel models here are assumptions that the
+ * published averages do not contradict.
+ *
  * Room: `hw/`; imports tlb_rules.ts, and cpu.ts by its type.
  *
  * @module
  */
 import type { Cpu } from "./cpu.ts";
 import {
+  type GuestPhysicalEntry,
+  type GuestPhysicalStore,
+  type GuestPhysicalStructure,
   sameRegion,
   type Selection,
   selectsEntry,
+  selectsGuestPhysical,
   selectsStructure,
   type StructureEntry,
   structureShift,
+  type TlbContext,
   type TlbEntry,
   type TlbStore,
 } from "./tlb_rules.ts";
@@ -47,7 +56,25 @@ export interface TlbGeometry {
   readonly second: readonly TlbArrayShape[];
   /** Entries of the paging-structure caches: PDE cache, PDPTE cache, PML4E cache, PML5E cache; 0 for none. */
   readonly structures: readonly [pde: number, pdpte: number, pml4e: number, pml5e: number];
+  /** Caches of guest-physical mappings; none when left out. */
+  readonly nested?: NestedGeometry;
 }
+
+/** Caches of guest-physical mappings. */
+export interface NestedGeometry {
+  /** Entries of the nested TLB (guest-physical page to host-physical page), fully associative, any page size. */
+  readonly pages: number;
+  /** Entries of the EPT paging-structure caches, as {@link TlbGeometry.structures}. */
+  readonly structures: readonly [pde: number, pdpte: number, pml4e: number, pml5e: number];
+  /**
+   * What a combined paging-structure entry holds of its table: the host-physical address, as the SDM has it, or the guest-physical one, as in
+   * the page-walk cache of Bhargava et al.
+   */
+  readonly combined: "host" | "guest";
+}
+
+/** What the Intel models are taken to have. */
+const NESTED: NestedGeometry = { pages: 16, structures: [16, 4, 1, 1], combined: "host" };
 
 const SMALL = [12], LARGE = [21, 22], HUGE = [30];
 
@@ -70,6 +97,7 @@ export const GEOMETRIES: Readonly<Record<string, TlbGeometry>> = {
     data: [array(64, 4, SMALL), array(32, 4, LARGE)],
     second: [array(512, 4, SMALL)],
     structures: [32, 4, 1, 0],
+    nested: NESTED,
   },
   haswell: {
     name: "haswell",
@@ -77,6 +105,7 @@ export const GEOMETRIES: Readonly<Record<string, TlbGeometry>> = {
     data: [array(64, 4, SMALL), array(32, 4, LARGE), array(4, 4, HUGE)],
     second: [array(1024, 8, [...SMALL, ...LARGE])],
     structures: [32, 4, 2, 0],
+    nested: NESTED,
   },
   broadwell: {
     name: "broadwell",
@@ -84,6 +113,7 @@ export const GEOMETRIES: Readonly<Record<string, TlbGeometry>> = {
     data: [array(64, 4, SMALL), array(32, 4, LARGE), array(4, 4, HUGE)],
     second: [array(1536, 6, [...SMALL, ...LARGE]), array(16, 4, HUGE)],
     structures: [32, 4, 2, 0],
+    nested: NESTED,
   },
   skylake: {
     name: "skylake",
@@ -91,6 +121,7 @@ export const GEOMETRIES: Readonly<Record<string, TlbGeometry>> = {
     data: [array(64, 4, SMALL), array(32, 4, LARGE), array(4, 4, HUGE)],
     second: [array(1536, 12, [...SMALL, ...LARGE]), array(16, 4, HUGE)],
     structures: [32, 4, 2, 0],
+    nested: NESTED,
   },
   icelake: {
     name: "icelake",
@@ -98,6 +129,7 @@ export const GEOMETRIES: Readonly<Record<string, TlbGeometry>> = {
     data: [array(64, 4, SMALL), array(32, 4, LARGE), array(8, 8, HUGE)],
     second: [array(1024, 8, [...SMALL, ...LARGE]), array(1024, 8, [...SMALL, ...HUGE])],
     structures: [32, 4, 2, 1],
+    nested: NESTED,
   },
   none: {
     name: "none",
@@ -125,14 +157,14 @@ class LruArray {
     this.#used = new Float64Array(this.#sets * this.#ways);
   }
 
-  find(low: number, high: number, pcid: number): TlbEntry | undefined {
+  find(low: number, high: number, context: Readonly<TlbContext>): TlbEntry | undefined {
     for (const shift of this.shifts) {
       const from = this.#set(low, high, shift);
       for (let i = from; i < from + this.#ways; i++) {
         const e = this.#slots[i];
         if (
           e !== undefined && e.shift === shift && sameRegion(low, high, e.low, e.high, shift) &&
-          (e.global || e.pcid === pcid)
+          (e.global || e.pcid === context.pcid) && e.vpid === context.vpid && e.ep4ta === context.ep4ta
         ) {
           this.#used[i] = ++this.#clock;
           return e;
@@ -150,7 +182,8 @@ class LruArray {
       if (
         e === undefined ||
         (e.shift === entry.shift && sameRegion(entry.low, entry.high, e.low, e.high, e.shift) &&
-          (e.global || entry.global || e.pcid === entry.pcid))
+          (e.global || entry.global || e.pcid === entry.pcid) && e.vpid === entry.vpid &&
+          e.ep4ta === entry.ep4ta)
       ) {
         victim = i;
         break;
@@ -185,6 +218,8 @@ class LruArray {
 /** The modelled TLB of the `geometry` choice. Every access goes through it: nothing bypasses it. */
 export class GeometryStore implements TlbStore {
   readonly bypass = false;
+  readonly combinedHoldHost: boolean;
+  readonly guestPhysical: GuestPhysicalStore;
   /** The sizes. */
   readonly geometry: TlbGeometry;
   readonly #cpu: Cpu;
@@ -198,23 +233,26 @@ export class GeometryStore implements TlbStore {
   constructor(cpu: Cpu, geometry: TlbGeometry) {
     this.#cpu = cpu;
     this.geometry = geometry;
+    const { nested } = geometry;
+    this.combinedHoldHost = nested?.combined !== "guest";
+    this.guestPhysical = new GeometryGuestPhysical(nested?.pages ?? 0, nested?.structures ?? [0, 0, 0, 0]);
     this.#instruction = geometry.instruction.map((shape) => new LruArray(shape));
     this.#data = geometry.data.map((shape) => new LruArray(shape));
     this.#second = geometry.second.map((shape) => new LruArray(shape));
   }
 
   /** The entry that translates an address, if there is one. */
-  find(low: number, high: number, pcid: number, fetch: boolean): TlbEntry | undefined {
+  find(low: number, high: number, context: Readonly<TlbContext>, fetch: boolean): TlbEntry | undefined {
     const first = fetch ? this.#instruction : this.#data;
     for (const arrays of first) {
-      const found = arrays.find(low, high, pcid);
+      const found = arrays.find(low, high, context);
       if (found !== undefined) {
         this.#cpu.counters.firstLevelHits++;
         return found;
       }
     }
     for (const arrays of this.#second) {
-      const found = arrays.find(low, high, pcid);
+      const found = arrays.find(low, high, context);
       if (found !== undefined) {
         this.#cpu.counters.secondLevelHits++;
         insertFirst(first, found, low);
@@ -234,19 +272,16 @@ export class GeometryStore implements TlbStore {
     }
   }
 
-  findStructure(low: number, high: number, pcid: number): StructureEntry | undefined {
+  findStructure(low: number, high: number, context: Readonly<TlbContext>): StructureEntry | undefined {
+    const { vpid, pcid, ep4ta } = context;
     for (let level = 1; level <= 4; level++) {
-      const list = this.#structures[level]!;
-      const i = list.findIndex((e) =>
-        e.pcid === pcid && sameRegion(low, high, e.low, e.high, structureShift(level))
+      const found = takeFirst(
+        this.#structures[level]!,
+        (e) =>
+          e.pcid === pcid && e.vpid === vpid && e.ep4ta === ep4ta &&
+          sameRegion(low, high, e.low, e.high, structureShift(level)),
       );
-      if (i < 0) continue;
-      const found = list[i]!;
-      if (i > 0) {
-        list.copyWithin(1, 0, i);
-        list[0] = found;
-      }
-      return found;
+      if (found !== undefined) return found;
     }
     return undefined;
   }
@@ -255,12 +290,14 @@ export class GeometryStore implements TlbStore {
   insertStructure(entry: StructureEntry): void {
     const list = this.#structures[entry.level]!;
     const most = this.geometry.structures[entry.level - 1]!;
-    const same = list.findIndex((e) =>
-      e.pcid === entry.pcid && sameRegion(entry.low, entry.high, e.low, e.high, structureShift(e.level))
+    putFirst(
+      list,
+      entry,
+      most,
+      (e) =>
+        e.pcid === entry.pcid && e.vpid === entry.vpid && e.ep4ta === entry.ep4ta &&
+        sameRegion(entry.low, entry.high, e.low, e.high, structureShift(e.level)),
     );
-    if (same >= 0) list.splice(same, 1);
-    list.unshift(entry);
-    if (list.length > most) list.length = most;
   }
 
   drop(selection: Selection): number {
@@ -287,6 +324,102 @@ export class GeometryStore implements TlbStore {
   }
 }
 
+/** Guest-physical mappings in lists of fixed lengths, most recently used first. */
+class GeometryGuestPhysical implements GuestPhysicalStore {
+  readonly #most: number;
+  readonly #mostStructures: readonly number[];
+  #pages: GuestPhysicalEntry[] = [];
+  /** By level that the entries lead to (1 … 4). */
+  readonly #structures: GuestPhysicalStructure[][] = [[], [], [], [], []];
+
+  constructor(pages: number, structures: readonly number[]) {
+    this.#most = pages;
+    this.#mostStructures = structures;
+  }
+
+  find(low: number, high: number, ep4ta: number): GuestPhysicalEntry | undefined {
+    return takeFirst(
+      this.#pages,
+      (e) => e.ep4ta === ep4ta && sameRegion(low, high, e.low, e.high, e.shift),
+    );
+  }
+
+  insert(entry: GuestPhysicalEntry): void {
+    putFirst(
+      this.#pages,
+      entry,
+      this.#most,
+      (e) =>
+        e.ep4ta === entry.ep4ta && e.shift === entry.shift &&
+        sameRegion(entry.low, entry.high, e.low, e.high, e.shift),
+    );
+  }
+
+  findStructure(low: number, high: number, ep4ta: number): GuestPhysicalStructure | undefined {
+    for (let level = 1; level <= 4; level++) {
+      const found = takeFirst(
+        this.#structures[level]!,
+        (e) => e.ep4ta === ep4ta && sameRegion(low, high, e.low, e.high, structureShift(level)),
+      );
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  insertStructure(entry: GuestPhysicalStructure): void {
+    putFirst(
+      this.#structures[entry.level]!,
+      entry,
+      this.#mostStructures[entry.level - 1]!,
+      (e) =>
+        e.ep4ta === entry.ep4ta &&
+        sameRegion(entry.low, entry.high, e.low, e.high, structureShift(e.level)),
+    );
+  }
+
+  drop(selection: Selection): number {
+    if (selection.rule.guestPhysical === "none") return 0;
+    const before = this.#pages.length;
+    this.#pages = this.#pages.filter((e) =>
+      !selectsGuestPhysical(selection, e.ep4ta, e.low, e.high, e.shift)
+    );
+    this.#structures.forEach((list, level) => {
+      this.#structures[level] = list.filter((e) =>
+        !selectsGuestPhysical(selection, e.ep4ta, e.low, e.high, structureShift(e.level))
+      );
+    });
+    return before - this.#pages.length;
+  }
+
+  entries(): readonly GuestPhysicalEntry[] {
+    return [...this.#pages];
+  }
+
+  structures(): readonly GuestPhysicalStructure[] {
+    return this.#structures.flat();
+  }
+}
+
+/** The first of the list that fits, moved to the front. */
+function takeFirst<T>(list: T[], fits: (item: T) => boolean): T | undefined {
+  const i = list.findIndex(fits);
+  if (i < 0) return undefined;
+  const found = list[i]!;
+  if (i > 0) {
+    list.copyWithin(1, 0, i);
+    list[0] = found;
+  }
+  return found;
+}
+
+/** Puts an item in front, in place of the one that is the same; the last goes when there are too many. */
+function putFirst<T>(list: T[], item: T, most: number, same: (item: T) => boolean): void {
+  const i = list.findIndex(same);
+  if (i >= 0) list.splice(i, 1);
+  list.unshift(item);
+  if (list.length > most) list.length = most;
+}
+
 /** Puts an entry, or the piece of it that holds the linear address with low half `low`, in the array for its size. */
 function insertFirst(arrays: readonly LruArray[], entry: TlbEntry, low: number): void {
   let best: LruArray | undefined, bestShift = 0;
@@ -306,5 +439,7 @@ function insertFirst(arrays: readonly LruArray[], entry: TlbEntry, low: number):
 /** The piece of size 2^shift of a larger page. */
 function piece(entry: TlbEntry, low: number, shift: number): TlbEntry {
   const start = low & (-1 << shift);
-  return { ...entry, low: start, base: entry.base + ((start - entry.low) >>> 0), shift };
+  const skipped = (start - entry.low) >>> 0;
+  const guest = entry.guest && { ...entry.guest, physical: entry.guest.physical + skipped };
+  return { ...entry, low: start, base: entry.base + skipped, shift, guest };
 }

@@ -25,6 +25,8 @@ export const TRACE = {
   port: 512,
   machine: 1024,
   stale: 2048,
+  ept: 4096,
+  vmx: 8192,
 } as const;
 
 /** The kinds of event. */
@@ -53,9 +55,9 @@ export interface WalkEvent extends TraceBase {
   readonly user: boolean;
   /** Level of the first entry read (5 … 1), lower than the root's when a paging-structure cache helped. */
   readonly startLevel: number;
-  /** Entries read. */
+  /** Entries read: those of the paging structures of linear addresses. */
   readonly references: number;
-  /** Page-fault error code, or −1 when the walk found a translation that allows the access. */
+  /** Page-fault error code, −1 when the walk found a translation that allows the access, −2 when EPT refused. */
   readonly errorCode: number;
   /** Physical address of the 4-KiB page, when found. */
   readonly physical: number;
@@ -69,10 +71,17 @@ export interface ReferenceEvent extends TraceBase {
   readonly kind: "reference";
   /** 1 = page table … 5 = PML5 table. */
   readonly level: number;
-  /** Physical address of the entry. */
+  /** Physical address of the entry; guest-physical where EPT translates. */
   readonly physical: number;
   /** The entry as read. */
   readonly value: bigint;
+  /** With an entry of an EPT table, what is being translated; without it, the entry is one of the paging structures of linear addresses. */
+  readonly ept?: {
+    /** Level of the guest paging-structure entry that is wanted; 0 for the translation of a linear address itself. */
+    readonly guestLevel: number;
+    /** The guest-physical address. */
+    readonly guestPhysical: number;
+  };
 }
 
 /** A translation was put in the modelled TLB. */
@@ -107,8 +116,32 @@ export interface InvalidateEvent extends TraceBase {
   readonly linear?: bigint;
   /** The PCID in force. */
   readonly pcid?: number;
+  /** The VPID that was named, for operations of VMX. */
+  readonly vpid?: number;
+  /** Address of the EPT tables that were named. */
+  readonly eptp?: number;
   /** Translations that were removed from the modelled TLB. */
   readonly dropped: number;
+}
+
+/** An EPT violation, an EPT misconfiguration or a full page-modification log: a VM exit or a #VE comes of it. */
+export interface EptEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
+  readonly kind: "ept";
+  /** Basic exit reason: 48, 49 or 62. */
+  readonly reason: number;
+  /** Exit qualification, without bit 12. */
+  readonly qualification: number;
+  /** The linear address; undefined where there is none. */
+  readonly linear: bigint | undefined;
+  /** The guest-physical address. */
+  readonly guestPhysical: number;
+  /** RIP of the instruction at hand. */
+  readonly rip: bigint;
+  /** True when a cached translation, not the tables, refused the access. */
+  readonly cached: boolean;
+  /** True when it becomes a virtualization exception. */
+  readonly exception: boolean;
 }
 
 /** A page fault was raised. */
@@ -207,6 +240,24 @@ export interface StaleEvent extends TraceBase {
   readonly rip: bigint;
 }
 
+/** A VM entry or VM exit took place, a VMX instruction failed, or a rule refused a VM entry. */
+export interface VmxEvent extends TraceBase {
+  /** Discriminates {@link TraceEvent}. */
+  readonly kind: "vmx";
+  /** What happened. */
+  readonly what: "entry" | "exit" | "fail" | "refused";
+  /** Physical address of the current VMCS; all ones when there is none. */
+  readonly vmcs: number;
+  /** The guest's RIP; of a failure, that of the instruction. */
+  readonly rip: bigint;
+  /** Exit reason as in the VMCS; of a failure the error number, 0 for VMfailInvalid. */
+  readonly number: number;
+  /** Exit qualification. */
+  readonly qualification: bigint;
+  /** Name of the rule that refused the entry (vmx/explain.ts says all of it). */
+  readonly rule?: string;
+}
+
 /** Any event. */
 export type TraceEvent =
   | WalkEvent
@@ -220,7 +271,9 @@ export type TraceEvent =
   | MmioEvent
   | PortEvent
   | MachineEvent
-  | StaleEvent;
+  | StaleEvent
+  | EptEvent
+  | VmxEvent;
 
 /** The event of one kind. */
 export type EventOf<K extends TraceKind> = Extract<TraceEvent, { readonly kind: K }>;

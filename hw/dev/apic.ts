@@ -196,6 +196,12 @@ export class LocalApic implements ApicPage {
     this.#tell("init");
   }
 
+  /** An INIT that caused a VM exit is gone; nothing was reset. */
+  dropInit(): void {
+    this.initPending = false;
+    this.#refreshInitAttention();
+  }
+
   /** Takes a pending start-up IPI; returns its vector, or −1. */
   takeSipi(): number {
     const vector = this.sipiVector;

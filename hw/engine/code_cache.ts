@@ -161,7 +161,8 @@ export class CodeCache implements CodeWatch {
     this.#arena = CODE_ARENA_BASE;
     this.flushes++;
     for (const cpu of this.#cpus) {
-      dropSlotTables(cpu);
+      dropSlotTables(cpu, cpu.base + S.TLB);
+      dropSlotTables(cpu, cpu.base + S.TLBGUEST);
       cpu.set32(S.EXITRECORD, 0);
     }
   }

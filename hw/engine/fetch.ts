@@ -57,11 +57,15 @@ export function fetchEntry(cpu: Cpu, low: number, high: number): number {
   return entry;
 }
 
-/** Makes a processor's fetch entries forget their slot tables; the translations stay. */
-export function dropSlotTables(cpu: Cpu): void {
+/**
+ * Makes the fetch entries of a bank of the fast TLB forget their slot tables; the translations stay.
+ *
+ * @param bank Host address of the bank; default: the one in force.
+ */
+export function dropSlotTables(cpu: Cpu, bank: number = cpu.get32(S.TLBBANK)): void {
   const { i32 } = cpu.memory;
   for (let context = 0; context < FTLB_CONTEXTS; context++) {
-    const first = (cpu.base + S.TLB + context * FTLB_CONTEXT_BYTES + FTLB_FETCH) >>> 2;
+    const first = (bank + context * FTLB_CONTEXT_BYTES + FTLB_FETCH) >>> 2;
     for (let n = 0; n < FTLB_ENTRIES; n++) i32[first + n * (FTLB_ENTRY_BYTES / 4) + 2] = 0;
   }
 }

@@ -13,12 +13,13 @@
 import * as state from "../state.ts";
 import type { Cpu } from "../cpu.ts";
 import { deliverEvent, deliverFault } from "../sys/event.ts";
-import { afterStep, debugArmed, instructionBreakpoint } from "../sys/debug.ts";
+import { afterStep, debugArmed, instructionBreakpoint, STEP_HOLD } from "../sys/debug.ts";
 import { initCpu, startCpu } from "../sys/mode.ts";
 import { type CodeCache, LOOKUP_FAULT, LOOKUP_STEP } from "./code_cache.ts";
 import { TRACE } from "../trace.ts";
 import { dropSlotTables } from "./fetch.ts";
 import { BUDGET_MAX, type Handlers } from "./handlers.ts";
+import { afterDelivery, DUE, guestEvent, settle, stepsForMtf, takeGuestEvent } from "../vmx/boundary.ts";
 import type { ReferenceStepper } from "./reference_step.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
@@ -48,6 +49,12 @@ const HALTED = 1, SHUTDOWN = 2, WAIT_FOR_SIPI = 3;
 /** Blocking bits. */
 const BLOCKING_STI = 1, BLOCKING_MOV_SS = 2, BLOCKING_NMI = 8;
 
+/** VMX non-root operation. */
+const NON_ROOT = 2;
+/** Bits of S.VMX_PENDING that are exits behind an instruction: MTF, APIC write, TPR, EOI. */
+const TRAP_LIKE = 1 | 4 | 8 | 16;
+const DR6_BS = 0x4000;
+
 /** What carries instructions out. */
 export type EngineParts =
   | { readonly kind: "interpreter"; readonly handlers: Handlers; readonly code: CodeCache }
@@ -63,8 +70,8 @@ export class Processor {
   #done = 0;
   /** Budget of the engine's run that is going on; with S.REMAINING it says how far that is. */
   #given = 0;
-  /** Code mode for which the fetch tables were filled. */
-  #mode = -1;
+  /** Code mode for which the fetch tables were filled, by bank of the fast TLB: root, non-root operation. */
+  readonly #modes = [-1, -1];
   /** When the last `instruction` event was. */
   #told = -1;
 
@@ -91,8 +98,10 @@ export class Processor {
   get runnable(): boolean {
     const activity = this.#get(S.ACTIVITY);
     if (activity === 0) return true;
+    if (this.#get(S.VMX_ABORTED) !== 0) return false;
+    if (this.#get(S.VMX_MODE) === NON_ROOT) return guestEvent(this.cpu) !== DUE.NOTHING;
     const attention = this.#get(S.ATTENTION);
-    if (attention & ATTENTION_INIT) return true;
+    if (attention & ATTENTION_INIT && this.#get(S.VMX_MODE) === 0) return true;
     if (activity !== HALTED) return false;
     return (attention & ATTENTION_NMI) !== 0 && !(this.#get(S.BLOCKING) & BLOCKING_NMI) ||
       (attention & ATTENTION_INTERRUPT) !== 0 && (this.#get(S.RFLAGS) & RFLAGS.IF) !== 0;
@@ -135,7 +144,11 @@ export class Processor {
   /** Takes one event if one can be taken now; true if it did. */
   #attend(attention: number): boolean {
     const { cpu } = this;
-    if (attention & ATTENTION_INIT) {
+    if (this.#get(S.VMX_MODE) === NON_ROOT) return this.#attendGuest();
+    // VMX root operation blocks INIT: it stays pending. A start-up IPI is lost.
+    if (attention & ATTENTION_INIT && this.#get(S.VMX_MODE) !== 0) {
+      if (cpu.apic.sipiVector >= 0) cpu.apic.takeSipi();
+    } else if (attention & ATTENTION_INIT) {
       if (cpu.apic.initPending) {
         cpu.apic.acceptInit();
         initCpu(cpu);
@@ -173,8 +186,22 @@ export class Processor {
     return false;
   }
 
+  /** The same for a VMX guest, whose events may be VM exits. */
+  #attendGuest(): boolean {
+    const { cpu } = this;
+    const due = guestEvent(cpu);
+    if (due === DUE.NOTHING) {
+      settle(cpu);
+      if (this.#get(S.ATTENTION) & ATTENTION_INTERRUPT) cpu.apic.refreshAttention();
+      return false;
+    }
+    takeGuestEvent(cpu, due);
+    return true;
+  }
+
   /** True when the next instruction must be looked at on its own. */
   #mustStep(): boolean {
+    if (stepsForMtf(this.cpu)) return true;
     return (this.#get(S.RFLAGS) & RFLAGS.TF) !== 0 ||
       (this.#get(S.BLOCKING) & (BLOCKING_STI | BLOCKING_MOV_SS)) !== 0 || debugArmed(this.cpu);
   }
@@ -195,18 +222,39 @@ export class Processor {
   #fault(): void {
     this.#done++;
     deliverFault(this.cpu);
+    if (this.#get(S.VMX_MODE) === NON_ROOT) afterDelivery(this.cpu);
   }
 
   /** What follows a stepped instruction that has completed: shadows end, RF clears, traps are taken. */
   #stepped(flagsBefore: number, blockingBefore: number): void {
     const { cpu } = this;
+    if (cpu.get32(S.STEPFLAGS) >>> 31 !== 0) {
+      // A VM entry: flags, shadows and traps are the guest's now.
+      cpu.set32(S.STEPFLAGS, 0);
+      return;
+    }
     const shadows = blockingBefore & (BLOCKING_STI | BLOCKING_MOV_SS);
     if (shadows !== 0) {
       const now = cpu.get32(S.BLOCKING);
       // A shadow lasts one instruction, also when that one would begin another of its kind (STI after STI).
       cpu.set32(S.BLOCKING, now & ~shadows);
     }
+    if (cpu.get32(S.VMX_MODE) === NON_ROOT) this.#guestStepped(flagsBefore);
     afterStep(cpu, flagsBefore, blockingBefore);
+  }
+
+  /** A guest's instruction has completed: a trap-like exit comes before its debug trap, which then is saved as pending. */
+  #guestStepped(flagsBefore: number): void {
+    const { cpu } = this;
+    afterDelivery(cpu);
+    const pending = this.#get(S.VMX_PENDING);
+    if ((pending & TRAP_LIKE) === 0) return;
+    const single = (flagsBefore & RFLAGS.TF) !== 0 && (cpu.get32(S.STEPFLAGS) & RFLAGS.TF) === 0;
+    if (single && !(cpu.get32(S.BLOCKING) & BLOCKING_MOV_SS)) {
+      cpu.set32(S.PENDINGDB, cpu.get32(S.PENDINGDB) | DR6_BS);
+    }
+    // What waits in PENDINGDB is delivered (or saved) at the boundary, behind the exit.
+    cpu.set32(S.STEPFLAGS, cpu.get32(S.STEPFLAGS) | RFLAGS.TF | STEP_HOLD);
   }
 
   // ---- reference
@@ -217,6 +265,7 @@ export class Processor {
     const special = (flags & RFLAGS.RF) !== 0 || this.#mustStep();
     if (this.#traced) this.#tell();
     if (special && !(flags & RFLAGS.RF) && instructionBreakpoint(cpu)) return this.#fault();
+    if (special) cpu.set32(S.STEPFLAGS, 0);
     this.#given = 1;
     this.#setRemaining(1);
     cpu.set32(S.STEPPING, 1);
@@ -235,10 +284,11 @@ export class Processor {
     const { cpu } = this;
     const i32 = this.#i32, at = this.#at;
     const mode = i32[at + (S.CODEMODE >>> 2)]!;
-    if (mode !== this.#mode) {
+    const bank = i32[at + (S.TLBBANK >>> 2)]! === cpu.base + S.TLBGUEST ? 1 : 0;
+    if (mode !== this.#modes[bank]) {
       // Slot tables are of one code mode, fetch entries do not say of which.
       dropSlotTables(cpu);
-      this.#mode = mode;
+      this.#modes[bank] = mode;
     }
     if (this.#traced) {
       this.#tell();
@@ -320,6 +370,7 @@ export class Processor {
     const flags = cpu.get32(S.RFLAGS), blocking = cpu.get32(S.BLOCKING);
     if (!(flags & RFLAGS.RF) && instructionBreakpoint(cpu)) return this.#fault();
     const start = record === LOOKUP_STEP ? cpu.base + S.STEP : code.stage(cpu, record, 1);
+    cpu.set32(S.STEPFLAGS, 0);
     cpu.set32(S.STEPPING, 1);
     const before = this.#done;
     const exit = this.#enter(handlers, start, 1);

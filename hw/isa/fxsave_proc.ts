@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { isNonRoot, REASON, requestExit } from "../vmx/contract.ts";
 import { type Cpu, type Procedure, type Procedures, VECTOR } from "../cpu.ts";
 import { xcr0Mask, XSAVE_PKRU_OFFSET } from "../cpuid.ts";
 import { EXIT_NONE, R, S } from "../state.ts";
@@ -289,14 +290,20 @@ function isZero(cpu: Cpu, { from, to }: { readonly from: number; readonly to: nu
   return true;
 }
 
-/** XRSTOR. Arguments: effective address, segment, 1 for 64-bit pointers. */
-function xrstor(cpu: Cpu): number {
+/**
+ * XRSTOR, and XRSTORS, which takes the compacted format only. Arguments: effective address, segment, 1 for 64-bit pointers.
+ *
+ * There are no supervisor state components (IA32_XSS is 0), so that this is all that XRSTORS is.
+ */
+function restore(cpu: Cpu, supervisor: boolean): number {
   const wide = cpu.argLow(2) !== 0, components = requested(cpu), supported = cpu.get32(S.XCR0);
   locate(cpu, AREA_BYTES, XSAVE_ALIGNMENT, false);
   const base = located(cpu);
   readImage(cpu, base, AREA_BYTES);
   const present = get32(cpu, HEADER.XSTATE_BV), layout = get32(cpu, HEADER.XCOMP_BV);
-  const compacted = cpu.model.features.has("xsavec") && (get32(cpu, HEADER.XCOMP_BV + 4) & COMPACTED) !== 0;
+  const compacted = (supervisor || cpu.model.features.has("xsavec")) &&
+    (get32(cpu, HEADER.XCOMP_BV + 4) & COMPACTED) !== 0;
+  if (supervisor && !compacted) cpu.raise(VECTOR.GP, 0);
   const valid = get32(cpu, HEADER.XSTATE_BV + 4) === 0 &&
     (compacted
       ? (get32(cpu, HEADER.XCOMP_BV + 4) >>> 0) === COMPACTED && (layout & ~supported) === 0 &&
@@ -341,6 +348,7 @@ function xgetbv(cpu: Cpu): number {
 
 /** XSETBV: x87 must stay enabled, and only what CPUID reports may be. */
 function xsetbv(cpu: Cpu): number {
+  if (isNonRoot(cpu)) return requestExit(cpu, REASON.XSETBV);
   const index = cpu.get32(S.GPR + R.RCX * 8);
   const value = cpu.get32(S.GPR + R.RAX * 8), upper = cpu.get32(S.GPR + R.RDX * 8);
   const isValid = index === 0 && upper === 0 && (value & COMPONENT.X87) !== 0 &&
@@ -357,7 +365,10 @@ export const fxsaveProcedures: Procedures = {
   xsave: saver({ optimized: false, compacted: false }),
   xsaveopt: saver({ optimized: true, compacted: false }),
   xsavec: saver({ optimized: true, compacted: true }),
-  xrstor,
+  // XSAVES saves as XSAVEC does: there are no supervisor state components.
+  xsaves: saver({ optimized: true, compacted: true }),
+  xrstor: (cpu) => restore(cpu, false),
+  xrstors: (cpu) => restore(cpu, true),
   xgetbv,
   xsetbv,
 };

@@ -33,6 +33,21 @@ function extended(procedure: string, wide: boolean): Semantic {
   };
 }
 
+/**
+ * XSAVES and XRSTORS: for CPL 0; a VMX guest needs "enable XSAVES/XRSTORS" (secondary control 20). The XSS-exiting bitmap never makes them
+ * exit: no bit of IA32_XSS can be set.
+ */
+function supervisor(procedure: string, wide: boolean): Semantic {
+  return (b, [area]) => {
+    enabled(b);
+    const enabledForGuest = b.bit(b.state(S.VMX_PROC2, 32), 20);
+    b.faultIf(b.andC(b.eq(b.state(S.VMX_MODE, 32), b.imm(2)), b.notC(enabledForGuest)), UD);
+    b.faultIf(b.bit(b.state(S.CR0, 64), CR0_TS_BIT), NM);
+    b.faultIf(b.ne(b.state(S.CPL, 32), b.imm(0)), GP, 0);
+    b.call(procedure, b.ea(area!), b.segmentOf(area!), b.imm(wide ? 1 : 0));
+  };
+}
+
 /** Both formats of one instruction. */
 function both(
   mnemonic: string,
@@ -56,6 +71,8 @@ export const fxsaveRows: readonly Row[] = [
   ...both("XRSTOR", "0F AE /5:mem", "xsave", extended),
   ...both("XSAVEOPT", "0F AE /6:mem", "xsaveopt", extended),
   ...both("XSAVEC", "0F C7 /4:mem", "xsavec", extended),
+  ...both("XSAVES", "0F C7 /5:mem", "xsaves", supervisor),
+  ...both("XRSTORS", "0F C7 /3:mem", "xsaves", supervisor),
   row("XGETBV", ["NP 0F 01 /D0"], { cpuid: "xsave" }, (b) => {
     enabled(b);
     b.call("xgetbv");

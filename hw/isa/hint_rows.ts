@@ -17,6 +17,9 @@ const UD = 6;
 
 const nothing: Semantic = () => {};
 
+/** PAUSE: a hint, but for a VMX guest whose PAUSEs are counted or exit. */
+const pause: Semantic = (b) => b.if(b.eq(b.state(S.VMX_MODE, 32), b.imm(2)), () => b.call("pause"));
+
 const undefinedInstruction: Semantic = (b) => b.fault(UD);
 
 /** A flush counts as a read of its byte: the same checks, and the accessed bit. */
@@ -32,12 +35,17 @@ const random: Semantic = (b, o) => {
 };
 
 /** IA32_TSC_AUX has 32 bits; a 64-bit destination is zero-extended. */
-const processorId: Semantic = (b, o) => b.write(o[0]!, b.state(S.TSC_AUX, 32));
+const processorId: Semantic = (b, o) => {
+  // A VMX guest has it with "enable RDTSCP" (secondary control 3).
+  const enabled = b.bit(b.state(S.VMX_PROC2, 32), 3);
+  b.faultIf(b.andC(b.eq(b.state(S.VMX_MODE, 32), b.imm(2)), b.notC(enabled)), UD);
+  b.write(o[0]!, b.state(S.TSC_AUX, 32));
+};
 
 /** Hints, fences and the like. */
 export const hintRows: readonly Row[] = [
   row("NOP", ["90"], {}, nothing),
-  row("PAUSE", ["F3 90"], {}, nothing),
+  row("PAUSE", ["F3 90"], {}, pause),
   row("NOP", ["0F 1F /r Ev:none"], {}, nothing),
   // Group 16 and the reserved hints: PREFETCHh, BNDxx, CLDEMOTE, RDSSP and ENDBR of processors without those.
   row("PREFETCHNTA", ["0F 18 /0:mem Mb:none"], {}, nothing),

@@ -2,7 +2,7 @@
  * Control and debug registers, MSRs, ports, CPUID, the time-stamp counter, invalidation, protection keys, FS and GS bases: rows of
  * the instruction table (SDM vol. 2). What they do is in hw/sys/, hw/msr.ts and hw/cpuid.ts.
  *
- * VMX instructions are not here yet: what no row describes is #UD.
+ * What a VMX guest may not do by itself is found out by the procedures; where there is none, the row asks S.VMX_MODE or the controls.
  *
  * Room: `hw/isa/`; imports only the row's own vocabulary.
  *
@@ -22,6 +22,17 @@ const DF_BIT = Math.log2(RFLAGS.DF);
 function isUser<I, C, X>(b: Builder<I, C, X>): C {
   return b.ne(b.state(S.CPL, 32), b.imm(0));
 }
+
+/** VMX non-root operation. */
+function isGuest<I, C, X>(b: Builder<I, C, X>): C {
+  return b.eq(b.state(S.VMX_MODE, 32), b.imm(2));
+}
+/** A guest whose secondary control `bit` is clear: #UD for the instructions that the control enables. */
+function isDisabled<I, C, X>(b: Builder<I, C, X>, bit: number): C {
+  return b.andC(isGuest(b), b.notC(b.bit(b.state(S.VMX_PROC2, 32), bit)));
+}
+/** Bits of the secondary controls. */
+const ENABLE_RDTSCP = 3, ENABLE_INVPCID = 12;
 
 /** EDX:EAX. */
 function edxEax<I, C, X>(b: Builder<I, C, X>): I {
@@ -52,8 +63,9 @@ function narrowed<I, C, X>(b: Builder<I, C, X>, o: Operand, value: I): I {
 /** RDTSC and RDTSCP: CR4.TSD keeps them for CPL 0. */
 function readTimeStamp(aux: boolean): Semantic {
   return (b) => {
+    if (aux) b.faultIf(isDisabled(b, ENABLE_RDTSCP), UD);
     b.faultIf(b.andC(b.bit(b.state(S.CR4, 64), TSD_BIT), isUser(b)), GP, 0);
-    setEdxEax(b, b.callResult("rdtsc"));
+    setEdxEax(b, b.callResult(aux ? "rdtscp" : "rdtsc"));
     if (aux) b.setReg(32, R.RCX, b.state(S.TSC_AUX, 32));
   };
 }
@@ -69,13 +81,16 @@ const cpuid: Semantic = (b) => {
 /** MONITOR: a read of the byte at rAX, ECX must be 0. */
 const monitor: Semantic = (b, _o, f) => {
   b.faultIf(isUser(b), UD);
+  b.call("monitorExit");
   b.faultIf(b.ne(b.reg(32, R.RCX), b.imm(0)), GP, 0);
   b.load(f.segment >= 0 ? f.segment : SEG.DS, b.reg(f.aw, R.RAX), 8);
+  b.call("monitorArm");
 };
 
 /** MWAIT ends at once, as it may; ECX bit 0 (interrupts break it even if masked) is the one extension. */
 const mwait: Semantic = (b) => {
   b.faultIf(isUser(b), UD);
+  b.call("mwaitExit");
   b.faultIf(b.ltU(b.imm(1), b.reg(32, R.RCX)), GP, 0);
 };
 
@@ -151,6 +166,9 @@ const outs: Semantic = (b, o, f) => {
 // ---- invalidation, keys, bases
 
 const invpcid: Semantic = (b, o, f) => {
+  b.faultIf(isDisabled(b, ENABLE_INVPCID), UD);
+  b.faultIf(isUser(b), GP, 0);
+  b.call("invpcidExit");
   const type = b.read(o[0]!), ea = b.ea(o[1]!);
   const first = b.load(f.segment, ea, 64), second = b.load(f.segment, b.add(f.aw, ea, b.imm(8)), 64);
   b.callEnd("invpcid", type, first, second);
@@ -198,15 +216,17 @@ export const system2Rows: readonly Row[] = [
   row("CLTS", ["0F 06"], privileged, (b) => b.callEnd("clts")),
   row("SMSW", ["0F 01 /4:reg Rv:w", "0F 01 /4:mem Mw:w"], {}, (b, o) => {
     checkUmip(b);
-    b.write(o[0]!, b.state(S.CR0, o[0]!.width as Width));
+    const cr0 = b.variable(b.state(S.CR0, 64));
+    b.if(isGuest(b), () => cr0.set(b.callResult("readCr", b.imm(0))));
+    const width = o[0]!.width as Width;
+    b.write(o[0]!, width === 64 ? cr0.get() : b.zx(width, cr0.get()));
   }),
   row("LMSW", ["0F 01 /6 Ew"], privileged, (b, o) => b.callEnd("lmsw", b.zx(16, b.read(o[0]!)))),
 
   row("CPUID", ["0F A2"], {}, cpuid),
   row("RDTSC", ["0F 31"], { cpuid: "tsc" }, readTimeStamp(false)),
   row("RDTSCP", ["0F 01 /F9"], { cpuid: "rdtscp" }, readTimeStamp(true)),
-  // There are no performance counters.
-  row("RDPMC", ["0F 33"], { ends: true }, (b) => b.fault(GP, 0)),
+  row("RDPMC", ["0F 33"], { ends: true }, (b) => b.callEnd("rdpmc")),
   row("RDMSR", ["0F 32"], { cpl0: true }, (b) => setEdxEax(b, b.callResult("rdmsr", b.reg(32, R.RCX)))),
   row("WRMSR", ["0F 30"], privileged, (b) => b.callEnd("wrmsr", b.reg(32, R.RCX), edxEax(b))),
   row("MONITOR", ["NP 0F 01 /C8"], { cpuid: "monitor" }, monitor),
@@ -221,18 +241,18 @@ export const system2Rows: readonly Row[] = [
   row(
     "INVPCID",
     ["66 0F 38 82 /r:mem Gq Mdq:none"],
-    { ...privileged, only64: true, cpuid: "invpcid" },
+    { ends: true, only64: true, cpuid: "invpcid" },
     invpcid,
   ),
   row(
     "INVPCID",
     ["66 0F 38 82 /r:mem Gd Mdq:none"],
-    { ...privileged, no64: true, protectedOnly: true, cpuid: "invpcid" },
+    { ends: true, no64: true, protectedOnly: true, cpuid: "invpcid" },
     invpcid,
   ),
   // Caches are not modelled: there is nothing to write back.
-  row("INVD", ["0F 08"], { cpl0: true }, () => {}),
-  row("WBINVD", ["0F 09"], { cpl0: true }, () => {}),
+  row("INVD", ["0F 08"], { cpl0: true }, (b) => b.call("invd")),
+  row("WBINVD", ["0F 09"], { cpl0: true }, (b) => b.call("wbinvd")),
 
   row("RDPKRU", ["NP 0F 01 /EE"], { cpuid: "pku" }, rdpkru),
   row("WRPKRU", ["NP 0F 01 /EF"], { cpuid: "pku", ends: true }, wrpkru),

@@ -31,11 +31,9 @@ export function checkUmip<I, C, X>(b: Builder<I, C, X>): void {
   b.faultIf(forbidden, GP, 0);
 }
 
-/** Virtual-8086 mode with IOPL < 3: PUSHF and POPF raise #GP(0). */
-function checkVirtual8086Flags<I, C, X>(b: Builder<I, C, X>, f: Form): void {
-  if (f.mode === 2) return;
-  const virtual = b.bit(b.state(S.RFLAGS, 32), VM_BIT);
-  b.faultIf(b.andC(virtual, b.ne(iopl(b), b.imm(3))), GP, 0);
+/** Virtual-8086 mode with IOPL < 3: PUSHF and POPF have the virtual interrupt flag, or raise #GP(0) (hw/sys/vme.ts). */
+function isRestricted8086<I, C, X>(b: Builder<I, C, X>): C {
+  return b.andC(b.bit(b.state(S.RFLAGS, 32), VM_BIT), b.ne(iopl(b), b.imm(3)));
 }
 
 // ---- segment registers
@@ -81,10 +79,16 @@ function loadFarPointer(seg: number): Semantic {
 
 // ---- tables
 
+/** "Descriptor-table exiting" of a VMX guest: secondary control 2. */
+function checkTableExit<I, C, X>(b: Builder<I, C, X>): void {
+  b.if(b.bit(b.state(S.VMX_PROC2, 32), 2), () => b.call("exitDescriptorTable"));
+}
+
 /** SGDT, SIDT: limit, then 4 bytes of base, or 8 in 64-bit mode. */
 function storeTable(at: number): Semantic {
   return (b, o, f) => {
     checkUmip(b);
+    checkTableExit(b);
     const w: Width = f.mode === 2 ? 64 : 32;
     const ea = b.ea(o[0]!), second = b.add(f.aw, ea, b.imm(2));
     b.probeWrite(f.segment, second, w);
@@ -96,6 +100,7 @@ function storeTable(at: number): Semantic {
 /** LGDT, LIDT: a 16-bit operand size takes 24 bits of base. */
 function loadTable(procedure: string): Semantic {
   return (b, o, f) => {
+    checkTableExit(b);
     const w: Width = f.mode === 2 ? 64 : 32;
     const ea = b.ea(o[0]!);
     const limit = b.load(f.segment, ea, 16);
@@ -109,7 +114,16 @@ function loadTable(procedure: string): Semantic {
 function storeSelector(seg: number): Semantic {
   return (b, o) => {
     checkUmip(b);
+    checkTableExit(b);
     b.write(o[0]!, b.state(S.SEGSEL + seg * 4, 16));
+  };
+}
+
+/** LLDT, LTR. */
+function loadSelector(procedure: string): Semantic {
+  return (b, o) => {
+    checkTableExit(b);
+    b.call(procedure, b.zx(16, b.read(o[0]!)));
   };
 }
 
@@ -157,29 +171,35 @@ function farIndirect(procedure: string): Semantic {
 
 /** PUSHF: the image has VM and RF clear. */
 const pushf: Semantic = (b, _o, f) => {
-  checkVirtual8086Flags(b, f);
-  const image = b.and(b.flagsImage(), b.imm(0xfc_ffff));
-  b.stackStore(f.w, -f.w / 8, b.zx(f.w, image));
+  const image = b.variable(b.and(b.flagsImage(), b.imm(0xfc_ffff)));
+  if (f.mode !== 2) {
+    b.if(isRestricted8086(b), () => image.set(b.callResult("pushfVirtual", b.imm(f.w))));
+  }
+  b.stackStore(f.w, -f.w / 8, b.zx(f.w, image.get()));
   b.stackAdjust(b.imm(-f.w / 8));
 };
 
 const popf: Semantic = (b, _o, f) => {
-  checkVirtual8086Flags(b, f);
   const image = b.stackLoad(f.w, 0);
+  if (f.mode !== 2) b.if(isRestricted8086(b), () => b.call("popfVirtual", image, b.imm(f.w)));
   b.stackAdjust(b.imm(f.w / 8));
   b.callEnd("popf", image, b.imm(f.w));
 };
 
 /** CLI: CPL ≤ IOPL; virtual-8086 mode is CPL 3, real mode CPL 0. */
 const cli: Semantic = (b) => {
-  b.faultIf(b.ltU(iopl(b), cpl(b)), GP, 0);
-  b.setState(S.RFLAGS, 32, b.and(b.state(S.RFLAGS, 32), b.imm(~RFLAGS.IF >>> 0)));
+  b.if(
+    b.ltU(iopl(b), cpl(b)),
+    () => b.call("cliVirtual"),
+    () => b.setState(S.RFLAGS, 32, b.and(b.state(S.RFLAGS, 32), b.imm(~RFLAGS.IF >>> 0))),
+  );
 };
 
 const sti: Semantic = (b) => {
-  b.faultIf(b.ltU(iopl(b), cpl(b)), GP, 0);
-  const already = b.bit(b.state(S.RFLAGS, 32), Math.log2(RFLAGS.IF));
-  b.if(b.notC(already), () => b.callEnd("sti"));
+  b.if(b.ltU(iopl(b), cpl(b)), () => b.call("stiVirtual"), () => {
+    const already = b.bit(b.state(S.RFLAGS, 32), Math.log2(RFLAGS.IF));
+    b.if(b.notC(already), () => b.callEnd("sti"));
+  });
 };
 
 /** CLAC, STAC. */
@@ -245,13 +265,13 @@ export const systemRows: readonly Row[] = [
     "LLDT",
     ["0F 00 /2 Ew"],
     { cpl0: true, protectedOnly: true },
-    (b, o) => b.call("lldt", b.zx(16, b.read(o[0]!))),
+    loadSelector("lldt"),
   ),
   row(
     "LTR",
     ["0F 00 /3 Ew"],
     { cpl0: true, protectedOnly: true },
-    (b, o) => b.call("ltr", b.zx(16, b.read(o[0]!))),
+    loadSelector("ltr"),
   ),
   row("VERR", ["0F 00 /4 Ew"], protectedOnly, verifySelector("verr")),
   row("VERW", ["0F 00 /5 Ew"], protectedOnly, verifySelector("verw")),

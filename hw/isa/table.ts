@@ -23,6 +23,7 @@ import { stackRows } from "./stack_rows.ts";
 import { stringRows } from "./string_rows.ts";
 import { system2Rows } from "./system2_rows.ts";
 import { systemRows } from "./system_rows.ts";
+import { vmxRows } from "./vmx_rows.ts";
 import { x87Rows } from "./x87_rows.ts";
 import type { Row } from "./form.ts";
 
@@ -45,5 +46,6 @@ export const rows: readonly Row[] = [
   ...stringRows,
   ...system2Rows,
   ...systemRows,
+  ...vmxRows,
   ...x87Rows,
 ];

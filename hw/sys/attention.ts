@@ -19,7 +19,8 @@ export function afterTransfer(cpu: Cpu): number {
   const i32 = cpu.memory.i32, at = cpu.base >>> 2;
   const flags = i32[at + (S.RFLAGS >>> 2)]!;
   let attention = i32[at + (S.ATTENTION >>> 2)]!;
-  if (!(flags & RFLAGS.IF)) attention &= ~ATTENTION_INTERRUPT;
+  // A guest's external interrupts may cause VM exits whatever IF is.
+  if (!(flags & RFLAGS.IF) && !(i32[at + (S.VMX_PIN >>> 2)]! & 1)) attention &= ~ATTENTION_INTERRUPT;
   return (attention | (flags & (RFLAGS.TF | RFLAGS.RF)) | i32[at + (S.ACTIVITY >>> 2)]!) === 0
     ? EXIT_NONE
     : EXIT_END;

@@ -7,39 +7,29 @@
  * @module
  */
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
+import { CR4_FEATURES } from "../cr4_features.ts";
 import type { CpuModel } from "../cpuid.ts";
 import { loadPdptes as loadPdpteRegisters } from "../paging.ts";
 import * as state from "../state.ts";
+import { readVirtualCr8, writeVirtualCr8 } from "../vmx/apic_virtualization.ts";
+import { isNonRoot, PROC, PROC2 } from "../vmx/contract.ts";
+import {
+  CLTS,
+  cltsOutcome,
+  controlReadExits,
+  controlWriteExits,
+  lmswExits,
+  shadowed,
+  unmasked,
+} from "../vmx/intercepts.ts";
 import { afterTransfer } from "./attention.ts";
 import { AR, CR0, CR4, EFER, updateMode } from "./mode.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
-const { EXIT_END, EXIT_NONE, S, SEG } = state;
+const { EXIT_END, EXIT_FAULT, EXIT_NONE, S, SEG } = state;
 
 /** Bits of CR0 that exist; the others are ignored. */
 const CR0_WRITABLE = CR0.PE | CR0.MP | CR0.EM | CR0.TS | CR0.NE | CR0.WP | CR0.AM | CR0.NW | CR0.CD | CR0.PG;
-
-/** The feature that each CR4 bit needs. */
-const CR4_FEATURES: readonly (readonly [bit: number, feature: string])[] = [
-  [CR4.TSD, "tsc"],
-  [CR4.DE, "de"],
-  [CR4.PSE, "pse"],
-  [CR4.PAE, "pae"],
-  [CR4.MCE, "mce"],
-  [CR4.PGE, "pge"],
-  [CR4.PCE, "fpu"],
-  [CR4.OSFXSR, "fxsr"],
-  [CR4.OSXMMEXCPT, "sse"],
-  [CR4.UMIP, "umip"],
-  [CR4.LA57, "la57"],
-  [CR4.FSGSBASE, "fsgsbase"],
-  [CR4.PCIDE, "pcid"],
-  [CR4.OSXSAVE, "xsave"],
-  [CR4.SMEP, "smep"],
-  [CR4.SMAP, "smap"],
-  [CR4.PKE, "pku"],
-  // CR4.VMXE belongs here with "vmx" once a model offers it.
-];
 
 /** Bits of CR4 that `model` lets software set. */
 export function cr4Mask(model: CpuModel): number {
@@ -83,6 +73,7 @@ export function writeCr0(cpu: Cpu, low: number, high: number): void {
   const old = cpu.get32(S.CR0) | 0, value = (low & CR0_WRITABLE) | CR0.ET;
   const changed = old ^ value;
   const cr4 = cpu.get32(S.CR4);
+  if (cpu.get32(S.VMX_MODE) !== 0 && (fixedCr0(cpu) & ~value) !== 0) cpu.raise(VECTOR.GP, 0);
   let efer = cpu.get32(S.EFER);
   if ((value & CR0.PG) && !(value & CR0.PE)) cpu.raise(VECTOR.GP, 0);
   if ((value & CR0.NW) && !(value & CR0.CD)) cpu.raise(VECTOR.GP, 0);
@@ -127,6 +118,7 @@ export function writeCr3(cpu: Cpu, low: number, high: number): void {
 export function writeCr4(cpu: Cpu, low: number, high: number): void {
   const old = cpu.get32(S.CR4), changed = old ^ low;
   if (high !== 0 || (low & ~cr4Mask(cpu.model))) cpu.raise(VECTOR.GP, 0);
+  if (cpu.get32(S.VMX_MODE) !== 0 && !(low & CR4.VMXE)) cpu.raise(VECTOR.GP, 0);
   const efer = cpu.get32(S.EFER), cr0 = cpu.get32(S.CR0);
   if (efer & EFER.LMA) {
     if (!(low & CR4.PAE) || (changed & CR4.LA57)) cpu.raise(VECTOR.GP, 0);
@@ -156,9 +148,18 @@ export function writeEfer(cpu: Cpu, low: number, high: number): void {
   updateMode(cpu);
 }
 
+/** Bits of CR0 that must be 1 in VMX operation: PG, NE, PE; for an unrestricted guest NE alone. */
+function fixedCr0(cpu: Cpu): number {
+  return cpu.get32(S.VMX_PROC2) & PROC2.UNRESTRICTED_GUEST ? CR0.NE : CR0.PG | CR0.NE | CR0.PE;
+}
+
 /** MOV to CR8: the upper four bits of the task priority. */
 function writeCr8(cpu: Cpu, low: number, high: number): void {
   if (high !== 0 || (low & ~0xf)) cpu.raise(VECTOR.GP, 0);
+  if (cpu.get32(S.VMX_PROC) & PROC.TPR_SHADOW) {
+    writeVirtualCr8(cpu, low);
+    return;
+  }
   cpu.apic.tpr = low << 4;
 }
 
@@ -167,12 +168,28 @@ function exists(n: number, is64: boolean): boolean {
   return n === 0 || n === 2 || n === 3 || n === 4 || (n === 8 && is64);
 }
 
+/** MOV from CR0, CR2, CR3, CR4 or CR8 in non-root operation. */
+function readGuestCr(cpu: Cpu, n: number): number {
+  if (controlReadExits(cpu, n)) return EXIT_FAULT;
+  if (n === 0 || n === 4) {
+    const { low, high } = shadowed(cpu, n);
+    cpu.setResult(low, high);
+  } else if (n === 8) {
+    cpu.setResult(cpu.get32(S.VMX_PROC) & PROC.TPR_SHADOW ? readVirtualCr8(cpu) : cpu.apic.tpr >>> 4, 0);
+  } else {
+    const at = n === 2 ? S.CR2 : S.CR3;
+    cpu.setResult(cpu.get32(at), cpu.get32(at + 4));
+  }
+  return EXIT_NONE;
+}
+
 /** Procedures of this file. All are for CPL 0, which the rows check. */
 export const controlRegisterProcedures: Procedures = {
   /** (n) → value. */
   readCr(cpu) {
     const n = cpu.argLow(0);
     if (!exists(n, cpu.is64)) return cpu.setFault(VECTOR.UD);
+    if (isNonRoot(cpu)) return readGuestCr(cpu, n);
     if (n === 8) cpu.setResult(cpu.apic.tpr >>> 4, 0);
     else {
       const at = n === 0 ? S.CR0 : n === 2 ? S.CR2 : n === 3 ? S.CR3 : S.CR4;
@@ -182,7 +199,12 @@ export const controlRegisterProcedures: Procedures = {
   },
   /** (n, value). */
   writeCr(cpu) {
-    const n = cpu.argLow(0), low = cpu.argLow(1) | 0, high = cpu.argHigh(1) | 0;
+    const n = cpu.argLow(0), high = cpu.argHigh(1) | 0;
+    let low = cpu.argLow(1) | 0;
+    if (isNonRoot(cpu) && exists(n, cpu.is64)) {
+      if (controlWriteExits(cpu, n, low, high)) return EXIT_FAULT;
+      if (n === 0 || n === 4) low = unmasked(cpu, n, low);
+    }
     switch (n) {
       case 3:
         writeCr3(cpu, low, high);
@@ -205,14 +227,23 @@ export const controlRegisterProcedures: Procedures = {
     }
   },
   clts(cpu) {
+    if (isNonRoot(cpu)) {
+      const outcome = cltsOutcome(cpu);
+      if (outcome !== CLTS.CLEARS) return outcome === CLTS.EXITS ? EXIT_FAULT : EXIT_NONE;
+    }
     cpu.set32(S.CR0, cpu.get32(S.CR0) & ~CR0.TS);
     updateMode(cpu);
     return EXIT_NONE;
   },
   /** (value): PE, MP, EM, TS; PE cannot be cleared. */
   lmsw(cpu) {
-    const old = cpu.get32(S.CR0);
-    writeCr0(cpu, (old & ~0xe) | (cpu.argLow(0) & 0xf) | (old & CR0.PE), 0);
+    const old = cpu.get32(S.CR0), source = cpu.argLow(0) & 0xffff;
+    let value = (old & ~0xe) | (source & 0xf);
+    if (isNonRoot(cpu)) {
+      if (lmswExits(cpu, source)) return EXIT_FAULT;
+      value = unmasked(cpu, 0, value);
+    }
+    writeCr0(cpu, value | (old & CR0.PE), 0);
     return EXIT_END;
   },
 };

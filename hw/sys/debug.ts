@@ -8,6 +8,8 @@
  */
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
 import { EXIT_END, EXIT_FAULT, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
+import { noteDebugException } from "./debug_status.ts";
+import { debugRegisterExits } from "../vmx/intercepts.ts";
 import { deliverPendingDebug } from "./event.ts";
 import { CR4, DR6_RESET, DR7_RESET, updateTlbContext } from "./mode.ts";
 
@@ -25,6 +27,9 @@ const RW = { EXECUTE: 0, WRITE: 1, IO: 2, ACCESS: 3 } as const;
 const BLOCKED_BY_MOV_SS = 2;
 /** Bytes that each LEN field covers. */
 const LENGTHS = [1, 2, 8, 4] as const;
+
+/** In S.STEPFLAGS: debug traps of the step wait for the instruction boundary, where something comes before them. */
+export const STEP_HOLD = 1;
 
 /** True when instructions must be stepped for the debug registers' sake: a breakpoint is enabled, or a trap is held back. */
 export function debugArmed(cpu: Cpu): boolean {
@@ -54,7 +59,7 @@ export function instructionBreakpoint(cpu: Cpu): boolean {
     if (cpu.get32(S.DR + i * 8) === low && cpu.get32(S.DR + i * 8 + 4) === high) hit |= 1 << i;
   }
   if (hit === 0) return false;
-  cpu.set32(DR6, (cpu.get32(DR6) & ~DR6_B) | hit | cpu.get32(S.PENDINGDB));
+  noteDebugException(cpu, hit | cpu.get32(S.PENDINGDB), DR6_B);
   cpu.setFault(VECTOR.DB);
   return true;
 }
@@ -108,7 +113,7 @@ export function afterStep(cpu: Cpu, flagsBefore: number, _blockingBefore: number
   if ((flagsBefore & RFLAGS.RF) && !(marks & RFLAGS.RF)) {
     cpu.set32(S.RFLAGS, cpu.get32(S.RFLAGS) & ~RFLAGS.RF);
   }
-  if (cpu.get32(S.BLOCKING) & BLOCKED_BY_MOV_SS) return;
+  if (cpu.get32(S.BLOCKING) & BLOCKED_BY_MOV_SS || marks & STEP_HOLD) return;
   let pending = cpu.get32(S.PENDINGDB);
   if ((flagsBefore & RFLAGS.TF) && !(marks & RFLAGS.TF)) pending |= DR6_BS;
   if (pending === 0) return;
@@ -136,7 +141,7 @@ function checkAccess(cpu: Cpu, n: number): number {
     return -1;
   }
   if (cpu.get32(DR7) & DR7_GD) {
-    cpu.set32(DR6, cpu.get32(DR6) | DR6_BD);
+    noteDebugException(cpu, DR6_BD);
     cpu.setFault(VECTOR.DB);
     return -1;
   }
@@ -154,6 +159,7 @@ export function setDr7(cpu: Cpu, value: number): void {
 export const debugProcedures: Procedures = {
   /** (n) → value. */
   readDr(cpu) {
+    if (debugRegisterExits(cpu, cpu.argLow(0), true)) return EXIT_FAULT;
     const register = checkAccess(cpu, cpu.argLow(0));
     if (register < 0) return EXIT_FAULT;
     const at = S.DR + register * 8;
@@ -162,6 +168,7 @@ export const debugProcedures: Procedures = {
   },
   /** (n, value). */
   writeDr(cpu) {
+    if (debugRegisterExits(cpu, cpu.argLow(0), false)) return EXIT_FAULT;
     const register = checkAccess(cpu, cpu.argLow(0));
     if (register < 0) return EXIT_FAULT;
     const low = cpu.argLow(1), high = cpu.argHigh(1);

@@ -9,7 +9,11 @@
  */
 import { type Cpu, FAULT, type Procedures, VECTOR } from "../cpu.ts";
 import * as state from "../state.ts";
-import { storeStatusFlags } from "../flags.ts";
+import * as vmcs from "../vmcs.ts";
+import { EXIT_VECTOR, REASON, requestExit } from "../vmx/contract.ts";
+import * as controls from "../vmx/controls.ts";
+import { completeExit, exitNow } from "../vmx/exit.ts";
+import { F } from "../vmx/fields.ts";
 import {
   AR,
   CR0,
@@ -36,12 +40,15 @@ import {
 } from "./segments.ts";
 import { TRACE } from "../trace.ts";
 import { afterTransfer } from "./attention.ts";
+import { noteDebugException, settleDebugException } from "./debug_status.ts";
 import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
+import { redirectInterrupt } from "./vme.ts";
 import { switchTask, taskSwitches } from "./task.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
-const { EXIT_END, RFLAGS, S, SEG } = state;
+const { EXIT_END, EXIT_FAULT, EXIT_RETRY, RFLAGS, S, SEG } = state;
+const { EVENT } = controls;
 
 /** What kind of event is delivered: decides RF, the EXT bit, the gate's privilege check and what counts for #DF. */
 export type EventKind = "external" | "nmi" | "fault" | "trap" | "software" | "privilegedSoftware";
@@ -63,8 +70,61 @@ const stack = new Stack();
  * Delivers the fault in FAULTVECTOR and FAULTCODE; RIP is that of the faulting instruction.
  */
 export function deliverFault(cpu: Cpu): void {
+  if (cpu.get32(S.VMX_MODE) === 2) {
+    deliverGuestFault(cpu);
+    return;
+  }
   cpu.set32(S.PENDINGDB, 0);
   deliverEvent(cpu, cpu.get32(S.FAULTVECTOR), "fault", cpu.get32(S.FAULTCODE) | 0);
+}
+
+/** The same in VMX non-root operation: the fault may be a VM exit that was asked for, or cause one. */
+function deliverGuestFault(cpu: Cpu): void {
+  const vector = cpu.get32(S.FAULTVECTOR), code = cpu.get32(S.FAULTCODE) | 0;
+  if (vector === EXIT_VECTOR) completeExit(cpu);
+  else if (!exceptionExits(cpu, vector, code, "fault")) {
+    cpu.set32(S.PENDINGDB, 0);
+    deliverEvent(cpu, vector, "fault", code);
+    cpu.set32(S.VMX_UNBLOCKED, 0);
+  }
+}
+
+/** Whether the error code of a page fault makes it match or not match (page-fault error-code mask and match). */
+function pageFaultMatches(cpu: Cpu, code: number): boolean {
+  return (code & vmcs.get32(cpu, F.PAGE_FAULT_ERROR_CODE_MASK)) ===
+    vmcs.get32(cpu, F.PAGE_FAULT_ERROR_CODE_MATCH);
+}
+
+/**
+ * Looks an exception of a guest up in the exception bitmap, and carries out the VM exit if there is one. If there is none, what waited for
+ * that happens now: CR2 and DR6 are written.
+ */
+function exceptionExits(cpu: Cpu, vector: number, code: number, kind: EventKind): boolean {
+  let exits = ((cpu.get32(S.VMX_EXCEPTIONS) >>> vector) & 1) === 1;
+  if (vector === VECTOR.PF) exits = exits === pageFaultMatches(cpu, code);
+  if (!exits) {
+    if (vector === VECTOR.PF) cpu.set64(S.CR2, cpu.get64(S.VMX_LINEAR));
+    else if (vector === VECTOR.DB) settleDebugException(cpu);
+    return false;
+  }
+  // There are no error codes in real-address mode.
+  const hasCode = isIn(vector, WITH_ERROR_CODE) && (cpu.get32(S.CR0) & CR0.PE) !== 0;
+  let low = 0, high = 0, flags = cpu.rflags;
+  if (vector === VECTOR.PF) {
+    low = cpu.get32(S.VMX_LINEAR);
+    high = cpu.get32(S.VMX_LINEAR + 4);
+  } else if (vector === VECTOR.DB) low = cpu.get32(S.VMX_DEBUG);
+  if (kind === "fault" && (vector !== VECTOR.DB || low & 0x2000)) flags |= RFLAGS.RF;
+  cpu.set32(S.VMX_REASON, REASON.EXCEPTION_OR_NMI);
+  cpu.set64Halves(S.VMX_QUALIFICATION, low, high);
+  const type = EVENT.HARDWARE_EXCEPTION << EVENT.TYPE_SHIFT;
+  completeExit(
+    cpu,
+    vector | type | (hasCode ? EVENT.DELIVER_CODE : 0) | EVENT.VALID,
+    hasCode ? code : 0,
+    flags,
+  );
+  return true;
 }
 
 /**
@@ -95,18 +155,26 @@ export function deliverPendingDebug(cpu: Cpu): void {
   const pending = cpu.get32(S.PENDINGDB);
   if (pending === 0) return;
   cpu.set32(S.PENDINGDB, 0);
-  cpu.set32(S.DR + 6 * 8, cpu.get32(S.DR + 6 * 8) | pending);
+  noteDebugException(cpu, pending);
+  if (cpu.get32(S.VMX_MODE) === 2 && exceptionExits(cpu, VECTOR.DB, -1, "trap")) return;
   deliverEvent(cpu, VECTOR.DB, "trap", -1);
 }
 
-/** Delivering `vector` raised a fault: delivers that, or a double fault, or shuts down. */
+/** Delivering `vector` raised a fault: delivers that, or a double fault, or shuts down. In VMX non-root operation each step may be a VM exit. */
 function deliverAnother(cpu: Cpu, vector: number, kind: EventKind): void {
   let first = kind === "fault" || kind === "trap" ? vector : -1;
+  const guest = cpu.get32(S.VMX_MODE) === 2;
   for (;;) {
     let second = cpu.get32(S.FAULTVECTOR), code = cpu.get32(S.FAULTCODE) | 0;
+    if (second === EXIT_VECTOR) {
+      completeExit(cpu);
+      return;
+    }
+    if (guest && exceptionExits(cpu, second, code, "fault")) return;
     const serious = isIn(second, CONTRIBUTORY) || isIn(second, PAGE_FAULTS);
     if (first === VECTOR.DF && serious) {
-      cpu.set32(S.ACTIVITY, ACTIVITY_SHUTDOWN);
+      if (guest) exitNow(cpu, REASON.TRIPLE_FAULT);
+      else cpu.set32(S.ACTIVITY, ACTIVITY_SHUTDOWN);
       return;
     }
     if (
@@ -114,6 +182,11 @@ function deliverAnother(cpu: Cpu, vector: number, kind: EventKind): void {
     ) {
       second = VECTOR.DF;
       code = 0;
+      if (guest) {
+        // The events that make a double fault are not told with the exit that it causes.
+        cpu.set32(S.VMX_VECTORING, 0);
+        if (exceptionExits(cpu, VECTOR.DF, 0, "fault")) return;
+      }
     }
     first = second;
     try {
@@ -129,16 +202,54 @@ function isIn(vector: number, set: number): boolean {
   return vector >= 0 && vector < 32 && ((set >>> vector) & 1) !== 0;
 }
 
-/** Delivers one event; raises what its delivery raises. */
-function deliver(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): void {
+/** A guest's event is being delivered: what a VM exit on the way says of it. */
+function noteDelivery(cpu: Cpu, information: number, code: number, flags: number, injected: boolean): void {
+  cpu.set32(S.VMX_VECTORING, information);
+  cpu.set32(S.VMX_VECTORING_CODE, code);
+  cpu.set32(S.VMX_VECTORING_FLAGS, flags);
+  if (!injected) cpu.set32(S.VMX_VECTORING_LENGTH, cpu.get32(S.ILEN));
+}
+
+/** Interruption type of each kind of event. */
+const TYPES = {
+  external: EVENT.EXTERNAL_INTERRUPT,
+  nmi: EVENT.NMI,
+  fault: EVENT.HARDWARE_EXCEPTION,
+  trap: EVENT.HARDWARE_EXCEPTION,
+  software: EVENT.SOFTWARE_INTERRUPT,
+  privilegedSoftware: EVENT.PRIVILEGED_SOFTWARE_EXCEPTION,
+} as const;
+
+/**
+ * Delivers one event; raises what its delivery raises.
+ *
+ * @param type Interruption type, for a VM exit on the way; −1 for that of the kind.
+ * @param injection Interruption information of VM entry where it is that that delivers, else 0.
+ */
+function deliver(
+  cpu: Cpu,
+  vector: number,
+  kind: EventKind,
+  errorCode: number,
+  type = -1,
+  injection = 0,
+): void {
   const i32 = cpu.memory.i32, at = cpu.base >>> 2;
   let flags = cpu.rflags;
-  if (kind === "fault") {
+  const hasCode = injection !== 0
+    ? (injection & EVENT.DELIVER_CODE) !== 0
+    : kind === "fault" && isIn(vector, WITH_ERROR_CODE) && (i32[at + (S.CR0 >>> 2)]! & CR0.PE) !== 0;
+  const code = errorCode < 0 ? 0 : errorCode;
+  const guest = i32[at + (S.VMX_MODE >>> 2)] === 2;
+  // An injected event pushes RFLAGS as they are.
+  if (injection === 0 && kind === "fault") {
     // Not for an instruction breakpoint; the general-detect fault is told by DR6.BD.
     if (vector !== VECTOR.DB || (i32[at + ((S.DR + 6 * 8) >>> 2)]! & 0x2000)) flags |= RFLAGS.RF;
-  } else if (kind === "software" || kind === "privilegedSoftware") flags &= ~RFLAGS.RF;
-  const hasCode = kind === "fault" && isIn(vector, WITH_ERROR_CODE);
-  const code = errorCode < 0 ? 0 : errorCode;
+  } else if (injection === 0 && (kind === "software" || kind === "privilegedSoftware")) flags &= ~RFLAGS.RF;
+  if (guest) {
+    const information = vector | ((type < 0 ? TYPES[kind] : type) << EVENT.TYPE_SHIFT) | EVENT.VALID;
+    noteDelivery(cpu, hasCode ? information | EVENT.DELIVER_CODE : information, code, flags, injection !== 0);
+  }
   if (cpu.trace.wants & (TRACE.exception | TRACE.interrupt)) tell(cpu, vector, kind, hasCode ? code : -1);
 
   if (i32[at + (S.EFER >>> 2)]! & EFER.LMA) deliverLong(cpu, vector, kind, flags, hasCode, code);
@@ -149,7 +260,8 @@ function deliver(cpu: Cpu, vector: number, kind: EventKind, errorCode: number): 
   const blocking = at + (S.BLOCKING >>> 2);
   i32[blocking] = (i32[blocking]! & ~3) | (kind === "nmi" ? 8 : 0);
   i32[at + (S.ACTIVITY >>> 2)] = 0;
-  if (vector === VECTOR.DB && kind !== "software") {
+  if (guest) i32[at + (S.VMX_VECTORING >>> 2)] = 0;
+  if (vector === VECTOR.DB && kind !== "software" && injection === 0) {
     i32[at + ((S.DR + 7 * 8) >>> 2)]! &= ~0x2000;
     i32[at + (S.DEBUGCTL >>> 2)] = 0;
   }
@@ -396,14 +508,73 @@ function deliverReal(cpu: Cpu, vector: number, kind: EventKind, flags: number): 
   updateTlbContext(cpu);
 }
 
+// ---- injection by VM entry
+
+/**
+ * Delivers the event that VM entry injects; RIP is as loaded. Never intercepted itself; what its delivery raises is handled as always.
+ *
+ * @param information VM-entry interruption information: valid, checked, and not of type 7.
+ * @param code Error code, used if the information says so.
+ * @param length Instruction length of a software interrupt or exception.
+ */
+export function injectEvent(cpu: Cpu, information: number, code: number, length: number): void {
+  const vector = information & 0xff, type = (information >>> EVENT.TYPE_SHIFT) & 7;
+  const kind: EventKind = type === EVENT.EXTERNAL_INTERRUPT
+    ? "external"
+    : type === EVENT.NMI
+    ? "nmi"
+    : type === EVENT.HARDWARE_EXCEPTION
+    ? "fault"
+    : type === EVENT.PRIVILEGED_SOFTWARE_EXCEPTION
+    ? "privilegedSoftware"
+    : "software";
+  const stepping = cpu.get32(S.STEPPING), ripLow = cpu.get32(S.RIP), ripHigh = cpu.get32(S.RIP + 4);
+  cpu.set32(S.STEPPING, 1);
+  cpu.set32(S.VMX_VECTORING_LENGTH, length);
+  if (type >= EVENT.SOFTWARE_INTERRUPT) {
+    // What is pushed is the address behind the instruction that the event stands for.
+    const low = (ripLow + length) >>> 0;
+    cpu.set64Halves(S.RIP, low, cpu.is64 && low < ripLow ? ripHigh + 1 : ripHigh);
+  }
+  try {
+    if (type !== EVENT.SOFTWARE_INTERRUPT || !redirectInterrupt(cpu, vector)) {
+      deliver(cpu, vector, kind, information & EVENT.DELIVER_CODE ? code & 0xffff : -1, type, information);
+    }
+  } catch (e) {
+    if (e !== FAULT) throw e;
+    cpu.set64Halves(S.RIP, ripLow, ripHigh);
+    deliverAnother(cpu, vector, kind);
+  }
+  cpu.set32(S.STEPPING, stepping);
+}
+
 // ---- INT n, INT3, INTO, INT1
 
-/** Delivers a software event from inside an instruction. Its faults are the instruction's, unless a task switch has taken place. */
-function software(cpu: Cpu, vector: number, kind: "software" | "privilegedSoftware"): number {
+/**
+ * Delivers a software event from inside an instruction. Its faults are the instruction's, unless a task switch has taken place.
+ *
+ * @param type Interruption type.
+ */
+function software(
+  cpu: Cpu,
+  vector: number,
+  kind: "software" | "privilegedSoftware",
+  type: number = TYPES[kind],
+): number {
   const begun = taskSwitches(), traced = cpu.get32(S.RFLAGS) & RFLAGS.TF;
+  // INT n is no exception; INT3, INTO and INT1 are.
+  if (cpu.get32(S.VMX_MODE) === 2 && type !== EVENT.SOFTWARE_INTERRUPT) {
+    if ((cpu.get32(S.VMX_EXCEPTIONS) >>> vector) & 1) {
+      requestExit(cpu, REASON.EXCEPTION_OR_NMI);
+      cpu.set32(S.VMX_INTERRUPTION, vector | (type << EVENT.TYPE_SHIFT) | EVENT.VALID);
+      return EXIT_FAULT;
+    }
+  }
   try {
-    deliver(cpu, vector, kind, -1);
+    deliver(cpu, vector, kind, -1, type);
   } catch (e) {
+    // The instruction comes again, and delivers again.
+    if (e === FAULT && cpu.get32(S.EXIT) === EXIT_RETRY) cpu.set32(S.VMX_VECTORING, 0);
     if (e !== FAULT || taskSwitches() === begun) throw e;
     deliverFault(cpu);
     return EXIT_END;
@@ -419,12 +590,6 @@ export function afterTaskSwitch(cpu: Cpu): number {
   return EXIT_END;
 }
 
-/** #GP(0) for INT n in virtual-8086 mode with IOPL < 3. */
-function checkVirtual8086(cpu: Cpu): void {
-  const flags = cpu.get32(S.RFLAGS);
-  if ((flags & RFLAGS.VM) && (flags & RFLAGS.IOPL) !== RFLAGS.IOPL) cpu.raise(VECTOR.GP, 0);
-}
-
 /** Access rights of the flat segments that SYSCALL and friends load. */
 const FLAT_DATA = 0x3 | AR.S | AR.P | AR.DB | AR.G;
 
@@ -433,22 +598,17 @@ export function setFlatStack(cpu: Cpu, selector: number, cpl: number): void {
   setSegment(cpu, SEG.SS, selector, 0, 0, -1, FLAT_DATA | (cpl << 5));
 }
 
-/** Loads RFLAGS as a whole. Bits that do not exist must be clear. */
-export function setRflags(cpu: Cpu, flags: number): void {
-  storeStatusFlags(cpu.memory.i32, cpu.base, flags);
-  cpu.set32(S.RFLAGS, (flags & ~0x8d5) | 2);
-}
-
 /** Procedures of this file. */
 export const eventProcedures: Procedures = {
   /** (vector): INT n. */
   int(cpu) {
-    checkVirtual8086(cpu);
+    const virtual = (cpu.get32(S.RFLAGS) & RFLAGS.VM) !== 0;
+    if (virtual && redirectInterrupt(cpu, cpu.argLow(0))) return afterTransfer(cpu);
     return software(cpu, cpu.argLow(0), "software");
   },
   /** INT3 and INTO, which do not look at IOPL: (vector). */
   intFixed(cpu) {
-    return software(cpu, cpu.argLow(0), "software");
+    return software(cpu, cpu.argLow(0), "software", EVENT.SOFTWARE_EXCEPTION);
   },
   /** INT1. */
   int1(cpu) {

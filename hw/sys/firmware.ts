@@ -20,6 +20,8 @@ const FIXED = [WRITE_BACK, WRITE_BACK, UNCACHEABLE, ...Array.from({ length: 8 },
 /** Sets up a processor that has just been reset. */
 export function setUpAsFirmware(cpu: Cpu): void {
   cpu.set32(S.CR0, cpu.get32(S.CR0) & ~(CR0.CD | CR0.NW));
+  // VMX may be used outside SMX, and nobody may change that any more.
+  if (cpu.model.features.has("vmx")) cpu.set64Halves(S.FEATURE_CONTROL, 5, 0);
   if (!cpu.model.features.has("mtrr")) return;
   cpu.set64Halves(S.MTRR_DEF_TYPE, ENABLED | WRITE_BACK, 0);
   FIXED.forEach((type, i) => cpu.set64Halves(S.MTRR_FIX + i * 8, type * 0x0101_0101, type * 0x0101_0101));

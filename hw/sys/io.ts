@@ -8,11 +8,14 @@
  */
 import { cpuid } from "../cpuid.ts";
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
-import { EXIT_END, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
+import { EXIT_END, EXIT_FAULT, EXIT_NONE, RFLAGS, S, SEG } from "../state.ts";
 import { afterTransfer } from "./attention.ts";
 import { notePortAccess } from "./debug.ts";
 import { isCanonical, isCpuCanonical, isLongMode, isProtected } from "./mode.ts";
 import { IMPLICIT } from "./segments.ts";
+import { readTsc, timeStamp, tsc } from "./time_stamp.ts";
+import { isNonRoot, PROC, REASON, requestExit } from "../vmx/contract.ts";
+import { exitInvalidation, guestTimeStamp, ioExits, randomExits } from "../vmx/intercepts.ts";
 
 /**
  * Raises #GP(0) unless `size` ports from `port` on may be used: CPL ≤ IOPL, or the TSS's bitmap allows all of them (SDM vol. 1, "I/O
@@ -48,33 +51,30 @@ function loadTable(cpu: Cpu, at: number): number {
   return EXIT_NONE;
 }
 
-/** The time-stamp counter as halves in `tsc`. */
-const tsc = { low: 0, high: 0 };
-function readTsc(cpu: Cpu): void {
-  const now = cpu.now();
-  const low = (now >>> 0) + cpu.get32(S.TSC_ADJUST);
-  tsc.low = low >>> 0;
-  tsc.high = (Math.floor(now / 0x1_0000_0000) + cpu.get32(S.TSC_ADJUST + 4) + (low > 0xffff_ffff ? 1 : 0)) >>>
-    0;
-}
-
-/** Value of the time-stamp counter of `cpu`, 64 bits. */
-export function timeStamp(cpu: Cpu): bigint {
+/** The time-stamp counter as the instruction shows it. */
+function setTimeStamp(cpu: Cpu): number {
   readTsc(cpu);
-  return (BigInt(tsc.high) << 32n) | BigInt(tsc.low);
+  if (cpu.get32(S.VMX_PROC) & PROC.TSC_OFFSETTING) {
+    const value = guestTimeStamp(cpu, timeStamp(cpu));
+    cpu.setResult(Number(value & 0xffff_ffffn), Number(value >> 32n));
+  } else cpu.setResult(tsc.low, tsc.high);
+  return EXIT_NONE;
 }
 
 /** Procedures of this file. */
 export const ioProcedures: Procedures = {
   /** (port, bytes): the permission check alone, before the memory operand of INS and OUTS. */
   checkPort(cpu) {
-    checkPort(cpu, cpu.argLow(0) & 0xffff, cpu.argLow(1));
+    const port = cpu.argLow(0) & 0xffff, size = cpu.argLow(1);
+    checkPort(cpu, port, size);
+    if (isNonRoot(cpu) && ioExits(cpu, port, size, false, false)) return EXIT_FAULT;
     return EXIT_NONE;
   },
   /** (port, bytes) → value. */
   in(cpu) {
     const port = cpu.argLow(0) & 0xffff, size = cpu.argLow(1) as 1 | 2 | 4;
     checkPort(cpu, port, size);
+    if (isNonRoot(cpu) && ioExits(cpu, port, size, true, false)) return EXIT_FAULT;
     notePortAccess(cpu, port, size);
     cpu.setResult(cpu.bus.ioRead(port, size), 0);
     return EXIT_NONE;
@@ -83,6 +83,7 @@ export const ioProcedures: Procedures = {
   out(cpu) {
     const port = cpu.argLow(0) & 0xffff, size = cpu.argLow(1) as 1 | 2 | 4;
     checkPort(cpu, port, size);
+    if (isNonRoot(cpu) && ioExits(cpu, port, size, false, true)) return EXIT_FAULT;
     notePortAccess(cpu, port, size);
     cpu.bus.ioWrite(port, size, cpu.argLow(2));
     return afterTransfer(cpu);
@@ -96,6 +97,7 @@ export const ioProcedures: Procedures = {
   },
   /** (leaf, subleaf) → EAX, EBX, ECX, EDX in the four slots. */
   cpuid(cpu) {
+    if (isNonRoot(cpu)) return requestExit(cpu, REASON.CPUID);
     const leaf = cpu.argLow(0) >>> 0;
     const result = cpuid(cpu, leaf, cpu.argLow(1));
     for (let i = 0; i < 4; i++) cpu.set64Halves(S.ARG + i * 8, result[i]!, 0);
@@ -104,12 +106,16 @@ export const ioProcedures: Procedures = {
     return EXIT_NONE;
   },
   rdtsc(cpu) {
-    readTsc(cpu);
-    cpu.setResult(tsc.low, tsc.high);
-    return EXIT_NONE;
+    if (cpu.get32(S.VMX_PROC) & PROC.RDTSC) return requestExit(cpu, REASON.RDTSC);
+    return setTimeStamp(cpu);
+  },
+  rdtscp(cpu) {
+    if (cpu.get32(S.VMX_PROC) & PROC.RDTSC) return requestExit(cpu, REASON.RDTSCP);
+    return setTimeStamp(cpu);
   },
   /** → 64 random bits. */
   rdrand(cpu) {
+    if (randomExits(cpu)) return EXIT_FAULT;
     const low = cpu.random32();
     cpu.setResult(low, cpu.random32());
     return EXIT_NONE;
@@ -124,9 +130,14 @@ export const ioProcedures: Procedures = {
   /** (linear address). */
   invlpg(cpu) {
     const high = cpu.argHigh(0);
+    if (cpu.get32(S.VMX_PROC) & PROC.INVLPG) return requestExit(cpu, REASON.INVLPG, cpu.argLow(0), high);
     // In 64-bit mode a non-canonical address makes it a NOP.
     if (isCanonical(cpu, high)) cpu.access.tlb.invlpg(cpu.argLow(0), high);
     return EXIT_NONE;
+  },
+  /** INVPCID exits with INVLPG. */
+  invpcidExit(cpu) {
+    return cpu.get32(S.VMX_PROC) & PROC.INVLPG ? exitInvalidation(cpu, REASON.INVPCID, false) : EXIT_NONE;
   },
   /** (type, descriptor's first and second eight bytes). */
   invpcid(cpu) {

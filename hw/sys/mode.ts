@@ -120,7 +120,7 @@ export function updateTlbContext(cpu: Cpu): void {
   }
   const smap = (i32[at + (S.CR4 >>> 2)]! & CR4.SMAP) !== 0;
   const context = user ? CONTEXT.USER : smap ? CONTEXT.SUPERVISOR_SMAP : CONTEXT.SUPERVISOR;
-  i32[at + (S.TLBCTX >>> 2)] = cpu.base + S.TLB + context * FTLB_CONTEXT_BYTES;
+  i32[at + (S.TLBCTX >>> 2)] = i32[at + (S.TLBBANK >>> 2)]! + context * FTLB_CONTEXT_BYTES;
 }
 
 /** Recomputes SSETRAP, FPUTRAP and MMXTRAP from CR0 and CR4. */
@@ -249,6 +249,7 @@ export function resetCpu(cpu: Cpu, waitForSipi = false): void {
       S.DEBUGCTL,
     ]
   ) cpu.set64Halves(at, 0, 0);
+  for (let at: number = S.VMX_MODE; at < S.TLBBANK; at += 4) cpu.set32(at, 0);
   for (let i = 0; i < 20; i++) cpu.set64Halves(S.MTRR_VAR + i * 8, 0, 0);
   for (let i = 0; i < 11; i++) cpu.set64Halves(S.MTRR_FIX + i * 8, 0, 0);
   cpu.set64Halves(S.PAT, PAT_RESET_HALF, PAT_RESET_HALF);
@@ -260,7 +261,7 @@ export function resetCpu(cpu: Cpu, waitForSipi = false): void {
   for (let at: number = S.FPR; at < S.SPILL; at += 4) cpu.set32(at, 0);
   cpu.set32(S.MXCSR, 0x1f80);
   cpu.set32(S.ACTIVITY, waitForSipi ? 3 : 0);
-  cpu.access?.tlb.flushAll();
+  cpu.access?.tlb.reset();
   updateMode(cpu);
 }
 

@@ -34,7 +34,7 @@ export function quickWords(
   if ((low & 3) !== 0 || (i32[at + ((S.DR + 56) >>> 2)]! & 0xff) !== 0) return 0;
   let context = i32[at + (S.TLBCTX >>> 2)]!;
   if (implicit) {
-    context = cpu.base + S.TLB + (i32[at + (S.CR4 >>> 2)]! & CR4_SMAP ? SMAP_CONTEXT : 0);
+    context = i32[at + (S.TLBBANK >>> 2)]! + (i32[at + (S.CR4 >>> 2)]! & CR4_SMAP ? SMAP_CONTEXT : 0);
   }
   const slot = ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES;
   const entry = (context + (write ? FTLB_WRITE : FTLB_READ) + slot) >>> 2;

@@ -9,8 +9,16 @@
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
 import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
+import { PIN } from "../vmx/contract.ts";
 import { afterTransfer } from "./attention.ts";
-import { isLongMode, isProtected, isVirtual8086, updateCodeAndStackMode, updateTlbContext } from "./mode.ts";
+import {
+  CR4,
+  isLongMode,
+  isProtected,
+  isVirtual8086,
+  updateCodeAndStackMode,
+  updateTlbContext,
+} from "./mode.ts";
 import {
   checkStackSegment,
   Descriptor,
@@ -29,6 +37,7 @@ import {
 } from "./segments.ts";
 import { quickWords } from "./quick.ts";
 import { Stack } from "./stack.ts";
+import { checkVirtualPop, isRestricted8086, poppedVirtualFlags } from "./vme.ts";
 import { checkOffset, isLongAndBig, switchTaskFromInstruction } from "./transfer.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
@@ -150,15 +159,20 @@ function carry(item: number, low: number, high: number): number {
 function returnFromEvent(cpu: Cpu, w: 16 | 32): number {
   const size = w === 16 ? 2 : 4, flagsNow = cpu.get32(S.RFLAGS);
   if (!isProtected(cpu) || isVirtual8086(cpu)) {
-    // Virtual-8086 mode without IOPL 3 must trap to the monitor.
-    if ((flagsNow & RFLAGS.VM) && (flagsNow & RFLAGS.IOPL) !== RFLAGS.IOPL) cpu.raise(VECTOR.GP, 0);
+    // Virtual-8086 mode without IOPL 3 must trap to the monitor, unless there is a virtual interrupt flag.
+    const restricted = isRestricted8086(cpu);
+    if (restricted && (w !== 16 || !(cpu.get32(S.CR4) & CR4.VME))) cpu.raise(VECTOR.GP, 0);
     stack.setCurrent(cpu);
     const ip = stack.peek(cpu, 0, size), cs = stack.peek(cpu, 1, size) & 0xffff;
     const image = stack.peek(cpu, 2, size);
     if (ip > cpu.segLimit(SEG.CS)) cpu.raise(VECTOR.GP, 0);
+    if (restricted) checkVirtualPop(cpu, image, w);
     stack.pointer = stack.at(3 * size);
     stack.commit(cpu);
-    setReturnFlags(cpu, image, w, cpu.get32(S.CPL));
+    if (restricted) {
+      storeStatusFlags(cpu.memory.i32, cpu.base, image);
+      cpu.set32(S.RFLAGS, (poppedVirtualFlags(cpu, image) & ~0x8d5) | 2);
+    } else setReturnFlags(cpu, image, w, cpu.get32(S.CPL));
     set8086Segment(cpu, SEG.CS, cs);
     return finish(cpu, ip);
   }
@@ -304,12 +318,28 @@ function farReturn(cpu: Cpu, size: 2 | 4, release: number): number {
   return finish(cpu, ip);
 }
 
+/**
+ * IRET in VMX non-root operation unblocks NMIs (virtual ones with "virtual NMIs"; none with "NMI exiting" alone) before it does anything
+ * that can fault; a VM exit on the way says so.
+ */
+function guestIret(cpu: Cpu, w: number): number {
+  const pin = cpu.get32(S.VMX_PIN), blocking = cpu.get32(S.BLOCKING);
+  if (blocking & BLOCKED_BY_NMI && (!(pin & PIN.NMI) || pin & PIN.VIRTUAL_NMIS)) {
+    cpu.set32(S.BLOCKING, blocking & ~BLOCKED_BY_NMI);
+    cpu.set32(S.VMX_UNBLOCKED, 1);
+  }
+  const exit = cpu.is64 ? returnLong(cpu, (w >>> 3) as 2 | 4 | 8) : returnFromEvent(cpu, w as 16 | 32);
+  cpu.set32(S.VMX_UNBLOCKED, 0);
+  return exit;
+}
+
 /** Procedures of this file. */
 export const returnProcedures: Procedures = {
   /** (operand size): IRET, IRETD, IRETQ. */
   iret(cpu) {
     const w = cpu.argLow(0);
     const blocking = (cpu.base + S.BLOCKING) >>> 2, i32 = cpu.memory.i32;
+    if (i32[(cpu.base + S.VMX_MODE) >>> 2] === 2) return guestIret(cpu, w);
     const exit = cpu.is64 ? returnLong(cpu, (w >>> 3) as 2 | 4 | 8) : returnFromEvent(cpu, w as 16 | 32);
     i32[blocking]! &= ~BLOCKED_BY_NMI;
     return exit;

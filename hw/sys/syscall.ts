@@ -8,8 +8,10 @@
 import { type Cpu, type Procedures, VECTOR } from "../cpu.ts";
 import * as state from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
+import { PROC, REASON, requestExit } from "../vmx/contract.ts";
 import { afterTransfer } from "./attention.ts";
-import { deliverEvent } from "./event.ts";
+import { isRestricted8086, poppedVirtualFlags } from "./vme.ts";
+import { deliverPendingDebug } from "./event.ts";
 import { AR, CR0, EFER, isCanonical, isLongMode, updateTlbContext } from "./mode.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
@@ -57,8 +59,8 @@ function settleTrace(cpu: Cpu, before: number): number {
   if (((before | after) & RFLAGS.TF) === 0) return afterTransfer(cpu);
   if (!(after & RFLAGS.TF)) i32[at + (S.STEPFLAGS >>> 2)]! |= RFLAGS.TF;
   else if (!(before & RFLAGS.TF)) {
-    cpu.set32(S.DR + 6 * 8, cpu.get32(S.DR + 6 * 8) | DR6_BS);
-    deliverEvent(cpu, VECTOR.DB, "trap", -1);
+    cpu.set32(S.PENDINGDB, cpu.get32(S.PENDINGDB) | DR6_BS);
+    deliverPendingDebug(cpu);
   }
   return EXIT_END;
 }
@@ -172,13 +174,21 @@ export const syscallProcedures: Procedures = {
     return EXIT_END;
   },
   hlt(cpu) {
+    if (cpu.get32(S.VMX_PROC) & PROC.HLT) return requestExit(cpu, REASON.HLT);
     cpu.set32(S.ACTIVITY, 1);
     return EXIT_END;
   },
-  /** (image, operand size): POPF; virtual-8086 mode with IOPL < 3 has been refused. */
+  /** (image, operand size): POPF; virtual-8086 mode with IOPL < 3 has been refused, or its image checked. */
   popf(cpu) {
     const i32 = cpu.memory.i32, at = cpu.base >>> 2;
     const old = i32[at + FLAGS]!, cpl = i32[at + CPL]!;
+    if (isRestricted8086(cpu)) {
+      // Its image has been checked; IF is VIF.
+      const image = cpu.argLow(0);
+      storeStatusFlags(i32, cpu.base, image);
+      i32[at + FLAGS] = (poppedVirtualFlags(cpu, image) & ~0x8d5) | 2;
+      return afterTransfer(cpu);
+    }
     let mask = cpu.argLow(1) === 16 ? 0x4dd5 : 0x24_4dd5;
     // Virtual-8086 mode is CPL 3: IOPL stays, IF follows (IOPL is 3).
     if (cpl === 0) mask |= RFLAGS.IOPL;

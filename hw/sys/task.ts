@@ -6,9 +6,10 @@
  *
  * @module
  */
-import { type Cpu, VECTOR } from "../cpu.ts";
+import { type Cpu, FAULT, VECTOR } from "../cpu.ts";
 import { RFLAGS, S, SEG } from "../state.ts";
 import { storeStatusFlags } from "../flags.ts";
+import { REASON, requestExit } from "../vmx/contract.ts";
 import { loadCr3, loadPdptes } from "./control_registers.ts";
 import { AR, CR0, CR4, setSegment, updateCodeAndStackMode, updateMode, updateTlbContext } from "./mode.ts";
 import {
@@ -40,6 +41,9 @@ const FLAGS_LOADED = 0x003f_7fd5;
 const DR6_BT = 0x8000;
 /** DR7: local enables, LE. */
 const DR7_LOCAL = 0x155;
+
+/** Bits 31:30 of the qualification of a task-switch exit. */
+const EXIT_SOURCE: { readonly [source in TaskSource]: number } = { call: 0, return: 1, jump: 2, gate: 3 };
 
 const target = new Descriptor(), outgoing = new Descriptor(), scratch = new Descriptor();
 const stack = new Stack();
@@ -76,6 +80,11 @@ export function switchTask(
   const wide = (d.high & 0x800) !== 0;
   const bytes = (wide ? TSS32_LIMIT : TSS16_LIMIT) + 1;
   if (d.limit < bytes - 1) cpu.raise(VECTOR.TS, code);
+  // There are no task switches in VMX non-root operation.
+  if (cpu.get32(S.VMX_MODE) === 2) {
+    requestExit(cpu, REASON.TASK_SWITCH, (selector & 0xffff) | (EXIT_SOURCE[source] << 30));
+    throw FAULT;
+  }
 
   // Everything that can still fault in the outgoing task.
   const tss = d.base >>> 0, host = cpu.base + S.VTEMP;

@@ -55,7 +55,10 @@ export class Lock {
 }
 
 /** How a lock is held, as seen by a thread (`lockstatus`). */
-export function lockstatus(lk: Lock, td: Thread | undefined): 0 | typeof LK_SHARED | typeof LK_EXCLUSIVE | "other" {
+export function lockstatus(
+  lk: Lock,
+  td: Thread | undefined,
+): 0 | typeof LK_SHARED | typeof LK_EXCLUSIVE | "other" {
   if (lk.lkLockholder !== undefined) {
     return td === undefined || lk.lkLockholder === td ? LK_EXCLUSIVE : "other";
   }
@@ -128,7 +131,9 @@ function* acquireExclusive(cx: Cx, lk: Lock, td: Thread, flags: number): Exec<nu
     lk.lkExclcount++;
     return 0;
   }
-  if (lk.lkShared.has(td)) panic(cx, `lockmgr: "${lk.lkWmesg}" is held shared by the thread that wants it exclusively`);
+  if (lk.lkShared.has(td)) {
+    panic(cx, `lockmgr: "${lk.lkWmesg}" is held shared by the thread that wants it exclusively`);
+  }
   while (lk.lkLockholder !== undefined || lk.lkShared.size > 0 || lk.lkUpgrader !== undefined) {
     lk.lkExclreq++;
     const error = yield* wait(cx, lk, flags);
@@ -170,13 +175,18 @@ function* upgrade(cx: Cx, lk: Lock, td: Thread, flags: number): Exec<number> {
 function release(cx: Cx, lk: Lock, td: Thread): void {
   if (lk.lkLockholder !== undefined) {
     if (lk.lkLockholder !== td) {
-      panic(cx, `lockmgr: "${lk.lkWmesg}" is released by "${td.tdComm}" and held by "${lk.lkLockholder.tdComm}"`);
+      panic(
+        cx,
+        `lockmgr: "${lk.lkWmesg}" is released by "${td.tdComm}" and held by "${lk.lkLockholder.tdComm}"`,
+      );
     }
     if (--lk.lkExclcount > 0) return;
     lk.lkLockholder = undefined;
   } else {
     const mine = lk.lkShared.get(td) ?? 0;
-    if (mine === 0) panic(cx, `lockmgr: "${lk.lkWmesg}" is released by "${td.tdComm}", which does not hold it`);
+    if (mine === 0) {
+      panic(cx, `lockmgr: "${lk.lkWmesg}" is released by "${td.tdComm}", which does not hold it`);
+    }
     if (mine > 1) {
       lk.lkShared.set(td, mine - 1);
       return;

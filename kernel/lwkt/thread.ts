@@ -177,7 +177,12 @@ export function* lwktCreate(
 }
 
 /** Makes and schedules a kernel thread (`kthread_create`). */
-export function* kthreadCreate(cx: Cx, fn: (cx: Cx) => Exec<void>, name: string, gd?: Globaldata): Exec<Thread> {
+export function* kthreadCreate(
+  cx: Cx,
+  fn: (cx: Cx) => Exec<void>,
+  name: string,
+  gd?: Globaldata,
+): Exec<Thread> {
   const td = yield* lwktCreate(cx, fn, gd === undefined ? { name } : { name, gd });
   lwktSchedule(cx, td);
   return td;

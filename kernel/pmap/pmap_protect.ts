@@ -22,7 +22,14 @@ import {
   vmPageSpinLock,
   vmPageSpinUnlock,
 } from "../vm/vm_page.ts";
-import { VM_PROT_ALL, VM_PROT_EXECUTE, VM_PROT_NOSYNC, VM_PROT_READ, VM_PROT_WRITE, type VmProt } from "../vm/vm_param.ts";
+import {
+  VM_PROT_ALL,
+  VM_PROT_EXECUTE,
+  VM_PROT_NOSYNC,
+  VM_PROT_READ,
+  VM_PROT_WRITE,
+  type VmProt,
+} from "../vm/vm_param.ts";
 import type { Pmap } from "./pmap.ts";
 import { PG_A_IDX, PG_M_IDX, PG_NX_IDX, PG_RW_IDX } from "./pmap_bits.ts";
 import { pmapInvalDeinterlock, pmapInvalDone, pmapInvalInit, pmapInvalInterlock } from "./pmap_inval.ts";

@@ -112,7 +112,10 @@ export function vmPageAlloc(
   vmPageTakeFree(cx, m);
   if (object === undefined) m.pindex = pindex;
   else if (!vmPageInsert(cx, m, object, pindex)) {
-    kassert((req & VM_ALLOC_NULL_OK) !== 0, () => `vm_page_alloc: there is a page at index ${pindex} already`);
+    kassert(
+      (req & VM_ALLOC_NULL_OK) !== 0,
+      () => `vm_page_alloc: there is a page at index ${pindex} already`,
+    );
     vmPageFree(cx, m);
     return undefined;
   }

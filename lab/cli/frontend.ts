@@ -11,6 +11,7 @@ import type { TraceEvent } from "../../hw/trace.ts";
 import { UsageError } from "./args.ts";
 import { drive, type DriveEnd, SerialTap } from "./drive.ts";
 import { describeModels, type MachineValues } from "./machine_options.ts";
+import { explainEvent } from "./explain_event.ts";
 import { collectStats, exitCode, renderStats, reproduction, summary } from "./report.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -125,6 +126,7 @@ function startTrace(machine: Machine, values: MachineValues): () => void {
   const kinds = values.trace;
   if (kinds === undefined) {
     if (values["trace-out"] !== undefined) throw new UsageError(`Option "--trace-out" needs "--trace KINDS"`);
+    if (values.explain) throw new UsageError(`Option "--explain" needs "--trace KINDS"`);
     return () => {};
   }
   const path = values["trace-out"];
@@ -145,7 +147,9 @@ function startTrace(machine: Machine, values: MachineValues): () => void {
     for (let done = 0; done < bytes.length;) done += to.writeSync(bytes.subarray(done));
   };
   const off = machine.trace.on(kinds, (event: TraceEvent) => {
-    lines.push(JSON.stringify(event, printable) + "\n");
+    const explained = values.explain ? explainEvent(machine, event) : undefined;
+    const told = explained === undefined ? event : { ...event, explain: explained };
+    lines.push(JSON.stringify(told, printable) + "\n");
     if (lines.length >= 1000) flush();
   });
   return () => {

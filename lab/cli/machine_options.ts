@@ -8,6 +8,7 @@
 import type { StuckBit } from "../../hw/dev/stuck_bits.ts";
 import { cpuModels, defaultModel } from "../../hw/cpuid.ts";
 import { ENGINES, type MachineOptions } from "../../hw/machine.ts";
+import { vmxCapability } from "../../hw/vmx/capability.ts";
 import { TRACE, type TraceKind } from "../../hw/trace.ts";
 import { TICKS_PER_SECOND } from "../../hw/clock.ts";
 import {
@@ -113,6 +114,9 @@ export const machineSpecs = {
   "stuck-bit": stuckBit,
   trace,
   "trace-out": text("FILE", "write trace events to FILE, one JSON object a line (default: standard error)"),
+  explain: flag(
+    "with --trace: say why, for page faults, EPT violations, and what VMX refuses (fault, ept, vmx)",
+  ),
   stats: choice(["table", "json", "none"], "counters at the end (default none)"),
   until,
   steps: integer("N", "stop after N instructions (such as 200M)", 0, Number.MAX_SAFE_INTEGER),
@@ -143,11 +147,57 @@ export function machineOptions(values: MachineValues): MachineOptions {
   };
 }
 
-/** The lines that `--cpu-model list` prints. */
+/** Lines of at most so many characters, all but the first indented. */
+function wrapped(words: readonly string[], indent: number, width = 110): string {
+  const lines: string[] = [""];
+  for (const word of words) {
+    const last = lines.length - 1;
+    if (lines[last]!.length + word.length + 1 > width - indent) lines.push(word);
+    else lines[last] += (lines[last] === "" ? "" : " ") + word;
+  }
+  return lines.join("\n" + " ".repeat(indent));
+}
+
+/** What the table of models says of VMX, in columns: whether a feature is there. */
+const VMX_COLUMNS: readonly (readonly [title: string, feature: string])[] = [
+  ["EPT", "vmx-ept"],
+  ["A/D", "vmx-ept-ad"],
+  ["VPID", "vmx-vpid"],
+  ["unrestricted", "vmx-unrestricted-guest"],
+  ["VMFUNC", "vmx-vmfunc"],
+  ["shadow", "vmx-shadow-vmcs"],
+  ["PML", "vmx-pml"],
+  ["#VE", "vmx-ept-violation-ve"],
+  ["MBEC", "vmx-mode-based-execute"],
+  ["APICv", "vmx-vintr-delivery"],
+  ["TSC-scaling", "vmx-tsc-scaling"],
+  ["5-level", "vmx-page-walk-5"],
+];
+
+/** The lines that `--cpu-model list` prints: a table of VMX, then each model with its features and where they are known from. */
 export function describeModels(): string {
-  return Object.entries(cpuModels).map(([name, model]) =>
-    `${name.padEnd(12)}${[...model.features].sort().join(" ")}${
-      model === defaultModel ? "\n" + " ".repeat(12) + "(default)" : ""
-    }`
-  ).join("\n");
+  const models = Object.entries(cpuModels);
+  const table = [
+    "model       " + VMX_COLUMNS.map(([title]) => title).join("  "),
+    ...models.map(([name, model]) =>
+      name.padEnd(12) +
+      VMX_COLUMNS.map(([title, feature]) => (model.features.has(feature) ? "yes" : "-").padEnd(title.length))
+        .join("  ")
+        .trimEnd()
+    ),
+  ];
+  const details = models.map(([name, model]) => {
+    const vmx = [...vmxCapability(model).features].map((feature) => feature.slice(4)).sort();
+    const others = [...model.features].filter((feature) => !feature.startsWith("vmx-")).sort();
+    return [
+      `${name}${model === defaultModel ? " (default)" : ""}`,
+      `  CPUID     ${wrapped(others, 12)}`,
+      `  VMX       ${wrapped(vmx, 12)}`,
+      `  revision  ${
+        model.vmx.revision.toString(16).toUpperCase()
+      }H; preemption timer at TSC bit ${model.vmx.timerRate}`,
+      `  source    ${model.vmx.source}`,
+    ].join("\n");
+  });
+  return [table.join("\n"), ...details].join("\n\n");
 }

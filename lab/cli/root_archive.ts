@@ -8,6 +8,12 @@
 import { type ArchiveEntry, cpio } from "../../kernel/vfs/cpio.ts";
 import { UsageError } from "./args.ts";
 
+/** What of bin/manifest.json matters here: programs for the kernel; the other files are for the bare machine. */
+interface Manifest {
+  readonly programs: Readonly<Record<string, unknown>>;
+  readonly links: Readonly<Record<string, string>>;
+}
+
 const S_IFREG = 0o100000, S_IFDIR = 0o040000, S_IFLNK = 0o120000;
 const USER = new URL("../../user/", import.meta.url);
 const EMPTY = new Uint8Array(0);
@@ -42,18 +48,16 @@ export async function directoryEntries(path: string | URL, prefix = ""): Promise
 export async function userArchive(): Promise<Uint8Array<ArrayBuffer>> {
   const directory = (path: string): ArchiveEntry => ({ path, mode: S_IFDIR | 0o755, data: EMPTY });
   const entries = ["bin", "sbin", "root", "tmp"].map(directory);
+  const manifest: Manifest = JSON.parse(await Deno.readTextFile(new URL("bin/manifest.json", USER)));
   for (const entry of await directoryEntries(new URL("bin/", USER))) {
-    if (entry.path.includes(".")) continue;
+    if (!Object.hasOwn(manifest.programs, entry.path)) continue;
     entries.push({
       ...entry,
       path: `${entry.path === "init" ? "sbin" : "bin"}/${entry.path}`,
       mode: S_IFREG | 0o755,
     });
   }
-  const manifest: { readonly links?: Readonly<Record<string, string>> } = JSON.parse(
-    await Deno.readTextFile(new URL("bin/manifest.json", USER)),
-  );
-  for (const [name, target] of Object.entries(manifest.links ?? {})) {
+  for (const [name, target] of Object.entries(manifest.links)) {
     entries.push({ path: `bin/${name}`, mode: S_IFLNK | 0o777, data: new TextEncoder().encode(target) });
   }
   try {

@@ -1,5 +1,5 @@
 /**
- * Builds the C programs of user/ and tells whether the built files match their sources.
+ * Builds the C programs of user/ (those of ring 3, the bare-metal ones and those for Linux) and tells whether the built files match their sources.
  *
  * Room: `lab/gate/`; imports nothing of the machine.
  *
@@ -24,6 +24,8 @@ export interface Manifest {
   readonly programs: Readonly<Record<string, BuiltProgram>>;
   /** Other names of programs: symbolic links in /bin. */
   readonly links: Readonly<Record<string, string>>;
+  /** Bare-metal images and programs for Linux, by name. */
+  readonly own: Readonly<Record<string, BuiltProgram>>;
 }
 
 const USER = new URL("../../user/", import.meta.url);
@@ -56,6 +58,65 @@ export const FLAGS: readonly string[] = [
   "-Wl,-s",
 ];
 
+/** What the bare-metal images and the programs for Linux have in common. */
+const FREESTANDING: readonly string[] = [
+  "-std=gnu11",
+  "-O1",
+  "-static",
+  "-nostdlib",
+  "-ffreestanding",
+  "-fno-pie",
+  "-no-pie",
+  "-mno-red-zone",
+  "-mgeneral-regs-only",
+  "-fno-stack-protector",
+  "-fno-asynchronous-unwind-tables",
+  "-fcf-protection=none",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-Wl,--build-id=none",
+  "-Wl,-z,noexecstack",
+  "-Wl,-z,max-page-size=4096",
+  "-Wl,-s",
+];
+
+/** A folder of programs that stand on their own, without the library. */
+interface OwnKind {
+  readonly folder: "bare" | "linux";
+  readonly flags: readonly string[];
+  /** Other files that they are made from. */
+  readonly with: readonly string[];
+  /** Whether the ELF file is made a 32-bit one, which is what multiboot loaders take. */
+  readonly elf32: boolean;
+}
+
+/** Bare-metal images (64-bit code at 1 MiB), and programs for Linux. */
+const OWN_KINDS: readonly OwnKind[] = [
+  {
+    folder: "bare",
+    flags: [...FREESTANDING, "-mcmodel=kernel", "-Wl,-T,bare/bare.ld"],
+    with: ["bare/bare.ld"],
+    elf32: true,
+  },
+  { folder: "linux", flags: FREESTANDING, with: [], elf32: false },
+];
+
+/** A program that stands on its own. */
+export interface OwnProgram {
+  readonly name: string;
+  readonly kind: OwnKind;
+}
+
+/** The bare-metal images and programs for Linux, sorted by kind and name. */
+export async function ownPrograms(): Promise<OwnProgram[]> {
+  const found: OwnProgram[] = [];
+  for (const kind of OWN_KINDS) {
+    for (const name of await namesIn(`${kind.folder}/`)) found.push({ name, kind });
+  }
+  return found;
+}
+
 /** What of them the compiler alone understands. */
 const COMPILE_FLAGS = FLAGS.filter((flag) =>
   !flag.startsWith("-Wl,") && flag !== "-static" && flag !== "-no-pie"
@@ -73,8 +134,11 @@ async function filesBelow(folder: string): Promise<string[]> {
 
 /** Names of the programs, sorted: `programs/NAME.c`, or a folder `programs/NAME/` of C files. */
 export async function programNames(): Promise<string[]> {
+  return await namesIn("programs/");
+}
+async function namesIn(folder: string): Promise<string[]> {
   const names: string[] = [];
-  for await (const entry of Deno.readDir(new URL("programs/", USER))) {
+  for await (const entry of Deno.readDir(new URL(folder, USER))) {
     if (entry.isDirectory) names.push(entry.name);
     else if (entry.name.endsWith(".c")) names.push(entry.name.slice(0, -2));
   }
@@ -106,6 +170,15 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 export async function sourceHash(name: string): Promise<string> {
   const parts: string[] = [FLAGS.join("\n")];
   for (const path of [...await librarySources(), ...await programSources(name)]) {
+    parts.push(path, await Deno.readTextFile(new URL(path, USER)));
+  }
+  return await sha256(new TextEncoder().encode(parts.join("\0")));
+}
+
+/** Hash of everything that such a program is made from. */
+export async function ownHash({ name, kind }: OwnProgram): Promise<string> {
+  const parts: string[] = [kind.flags.join("\n")];
+  for (const path of [...kind.with, `${kind.folder}/${name}.c`]) {
     parts.push(path, await Deno.readTextFile(new URL(path, USER)));
   }
   return await sha256(new TextEncoder().encode(parts.join("\0")));
@@ -177,12 +250,28 @@ export async function compile(
   await runCompiler(command, name, [...FLAGS, "-o", output, ...objects, ...sources]);
 }
 
+/** Compiles one program that stands on its own. */
+export async function compileOwn(command: string, { name, kind }: OwnProgram, output: string): Promise<void> {
+  const run = async (program: string, args: string[]): Promise<void> => {
+    const { success, stderr } = await new Deno.Command(program, { args, cwd: USER, env: { LC_ALL: "C" } })
+      .output();
+    if (!success) throw new Error(`Cannot build ${name}:\n${new TextDecoder().decode(stderr)}`);
+  };
+  await run(command, [...kind.flags, "-o", output, `${kind.folder}/${name}.c`]);
+  if (kind.elf32) await run("objcopy", ["-O", "elf32-i386", output]);
+}
+
 async function check(): Promise<string[]> {
   const manifest = await readManifest();
   const stale: string[] = [];
   for (const name of await programNames()) {
     const built = manifest.programs[name];
     if (built?.sources !== await sourceHash(name) || built.file !== await fileHash(name)) stale.push(name);
+  }
+  for (const program of await ownPrograms()) {
+    const built = manifest.own[program.name];
+    const isFresh = built?.sources === await ownHash(program) && built.file === await fileHash(program.name);
+    if (!isFresh) stale.push(program.name);
   }
   return stale;
 }
@@ -205,12 +294,18 @@ async function build(): Promise<void> {
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+  const own: Record<string, BuiltProgram> = {};
+  for (const program of await ownPrograms()) {
+    await compileOwn(compiler.command, program, `bin/${program.name}`);
+    own[program.name] = { sources: await ownHash(program), file: await fileHash(program.name) };
+    console.log(`user/bin/${program.name}`);
+  }
   for await (const entry of Deno.readDir(new URL("bin/", USER))) {
-    if (!names.includes(entry.name) && entry.name !== "manifest.json") {
+    if (!names.includes(entry.name) && own[entry.name] === undefined && entry.name !== "manifest.json") {
       await Deno.remove(new URL(`bin/${entry.name}`, USER));
     }
   }
-  const manifest: Manifest = { compiler: compiler.version, programs, links: await programLinks() };
+  const manifest: Manifest = { compiler: compiler.version, programs, own, links: await programLinks() };
   await Deno.writeTextFile(new URL("bin/manifest.json", USER), JSON.stringify(manifest, null, 2) + "\n");
 }
 

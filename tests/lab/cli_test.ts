@@ -190,6 +190,22 @@ describe("deno task boot", { ignore: !allowed }, () => {
   });
 });
 
+describe("--explain", { ignore: !allowed }, () => {
+  it("tells the walk of each page fault with its entries, and is an error without --trace", async () => {
+    const path = await Deno.makeTempFile();
+    try {
+      await cli("boot", ["--exec", "null", "--trace", "fault", "--explain", "--trace-out", path]);
+      const events = (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
+      const event = events.find((e) => e.linear === "0x0");
+      assertStringIncludes(event.explain[0], "linear address 0x0, 4-level paging");
+      assertStringIncludes(event.explain.at(-1), "page fault: ");
+    } finally {
+      await Deno.remove(path);
+    }
+    assertEquals((await cli("boot", ["--exec", "null", "--explain"])).code, 2);
+  });
+});
+
 describe("deno task run", { ignore: !allowed }, () => {
   it("ends with the guest's exit code", async () => {
     // mov al, 20; out F4H, al

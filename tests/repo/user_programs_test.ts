@@ -4,6 +4,8 @@ import {
   compileLibrary,
   fileHash,
   findCompiler,
+  ownHash,
+  ownPrograms,
   programLinks,
   programNames,
   readManifest,
@@ -22,6 +24,12 @@ Deno.test({
     assertEquals(Object.keys(programs), names);
     for (const name of names) {
       assertEquals(programs[name], { sources: await sourceHash(name), file: await fileHash(name) }, name);
+    }
+    const { own } = await readManifest(), found = await ownPrograms();
+    assertEquals(Object.keys(own), found.map(({ name }) => name));
+    for (const program of found) {
+      const { name } = program;
+      assertEquals(own[name], { sources: await ownHash(program), file: await fileHash(name) }, name);
     }
   },
 });

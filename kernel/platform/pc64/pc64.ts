@@ -123,11 +123,15 @@ export class Pc64 implements Platform {
 
   *cpuForkLwp(cx: Cx, lwp: Lwp, frame: Uint8Array, state: UserState): Exec<void> {
     const td = lwp.lwpThread;
-    if (td === undefined || frame.length !== TF_BYTES) return panic(cx, "cpu_fork: no thread, or not a frame");
+    if (td === undefined || frame.length !== TF_BYTES) {
+      return panic(cx, "cpu_fork: no thread, or not a frame");
+    }
     const { cpu } = cx;
     yield* cpu.storeBytes(gva(td.tdPcb - BigInt(TF_BYTES)), frame);
     lwp.lwpMdRegs = gva(td.tdPcb - BigInt(TF_BYTES));
-    if (state.fpu !== undefined) yield* cpu.storeBytes(gva(td.tdPcb + BigInt(PCB.fpu)), sanitizeFpu(state.fpu));
+    if (state.fpu !== undefined) {
+      yield* cpu.storeBytes(gva(td.tdPcb + BigInt(PCB.fpu)), sanitizeFpu(state.fpu));
+    }
     lwp.lwpTls = state.tls;
     yield* cpu.store64(gva(td.tdPcb + BigInt(PCB.fsBase)), state.tls);
     yield* cpu.store64(gva(td.tdPcb + BigInt(PCB.gsBase)), lwp.lwpGsbase);
@@ -166,7 +170,10 @@ export class Pc64 implements Platform {
     const td = cx.td;
     const enabled = cx.cpu.interruptsEnabled;
     cx.cpu.setInterrupts(false);
-    yield* cx.cpu.storeBytes(gva(td.tdPcb + BigInt(PCB.fpu)), fpu === undefined ? cleanFpu() : sanitizeFpu(fpu));
+    yield* cx.cpu.storeBytes(
+      gva(td.tdPcb + BigInt(PCB.fpu)),
+      fpu === undefined ? cleanFpu() : sanitizeFpu(fpu),
+    );
     cx.cpu.setGpr(RDI, td.tdPcb);
     yield* cx.cpu.call(gva(this.locore.fpuLoad));
     cx.cpu.setInterrupts(enabled);

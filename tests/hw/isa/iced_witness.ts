@@ -88,8 +88,8 @@ const NOT_OFFERED: readonly string[] = [
     "CYRIX_EMMI",
     "CYRIX_DMI",
   ],
-  // Security and virtualization extensions that no CPU model of ours has, VMX for now.
-  ...["CET_IBT", "CET_SS", "MPX", "SGX1", "SMX", "TDX", "SMM", "VMX", "INVEPT", "INVVPID", "OSS", "TSE"],
+  // Security and virtualization extensions that no CPU model of ours has.
+  ...["CET_IBT", "CET_SS", "MPX", "SGX1", "SMX", "TDX", "SMM", "OSS", "TSE"],
   // Memory and power hints, direct stores, transactional memory, tracing, user interrupts, FRED.
   ...["CLDEMOTE", "PCOMMIT", "WBNOINVD", "MOVDIRI", "MOVDIR64B", "ENQCMD", "PTWRITE", "PREFETCHWT1"],
   ...[
@@ -104,7 +104,7 @@ const NOT_OFFERED: readonly string[] = [
     "HRESET",
     "FRED",
   ],
-  ...["LKGS", "MSRLIST", "WRMSRNS", "CMPCCXADD", "RAO_INT", "XSAVES", "UDBG"],
+  ...["LKGS", "MSRLIST", "WRMSRNS", "CMPCCXADD", "RAO_INT", "UDBG"],
   // Other processors.
   ...[
     "IA64",

@@ -107,7 +107,8 @@ describe("CR3", () => {
 
 describe("CR4", () => {
   it("has the bits of the model's features and no others", () => {
-    assertEquals(writeCr(new SystemFixture(), 4, CR4.PAE | CR4.VMXE), 13);
+    assertEquals(writeCr(new SystemFixture(), 4, CR4.PAE | CR4.SMXE), 13);
+    assertEquals(writeCr(new SystemFixture(), 4, CR4.PAE | CR4.VMXE), -1);
     assertEquals(writeCr(new SystemFixture(), 4, CR4.PAE | CR4.SMEP | CR4.SMAP), -1);
     const bare = customModel(defaultModel, { remove: ["smap"] });
     assertEquals(writeCr(new SystemFixture("long", "interpreter", bare), 4, CR4.PAE | CR4.SMAP), 13);

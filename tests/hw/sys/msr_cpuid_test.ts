@@ -88,8 +88,14 @@ describe("MSRs", () => {
 
   it("FEATURE_CONTROL locks", () => {
     const f = new SystemFixture();
-    assertEquals(write(f, MSR.FEATURE_CONTROL, 1n), -1);
-    assertEquals(write(f, MSR.FEATURE_CONTROL, 1n), 13);
+    // Firmware has enabled VMXON outside SMX and locked.
+    assertEquals(read(f, MSR.FEATURE_CONTROL), 5n);
+    assertEquals(write(f, MSR.FEATURE_CONTROL, 5n), 13);
+    const unlocked = new SystemFixture();
+    unlocked.cpu.set64(S.FEATURE_CONTROL, 0n);
+    assertEquals(write(unlocked, MSR.FEATURE_CONTROL, 4n), -1);
+    assertEquals(write(unlocked, MSR.FEATURE_CONTROL, 1n), -1);
+    assertEquals(write(unlocked, MSR.FEATURE_CONTROL, 5n), 13);
   });
 
   it("writing the TSC moves TSC_ADJUST", () => {

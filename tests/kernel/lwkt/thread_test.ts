@@ -51,24 +51,29 @@ describe("LWKT threads", () => {
       const tok = new LwktToken("test");
       let inside = 0, done = 0;
       for (const gd of cx.k.lwkt.gds) {
-        yield* kthreadCreate(cx, function* (at) {
-          for (let i = 0; i < 50; i++) {
-            yield* lwktGettoken(at, tok);
-            inside++;
-            assertEquals(inside, 1, "two threads are inside");
-            for (let n = 0; n < 5; n++) yield;
-            assertEquals(inside, 1, "two threads are inside");
-            inside--;
-            if (i === 25) {
-              yield* tsleep(at, {}, 0, "with token", 2);
-              order.push(`cpu${at.gd.gdCpuid} slept`);
+        yield* kthreadCreate(
+          cx,
+          function* (at) {
+            for (let i = 0; i < 50; i++) {
+              yield* lwktGettoken(at, tok);
+              inside++;
+              assertEquals(inside, 1, "two threads are inside");
+              for (let n = 0; n < 5; n++) yield;
+              assertEquals(inside, 1, "two threads are inside");
+              inside--;
+              if (i === 25) {
+                yield* tsleep(at, {}, 0, "with token", 2);
+                order.push(`cpu${at.gd.gdCpuid} slept`);
+              }
+              assertEquals(tok.tOwner, at.td, "the token came back after the sleep");
+              lwktReltoken(at, tok);
             }
-            assertEquals(tok.tOwner, at.td, "the token came back after the sleep");
-            lwktReltoken(at, tok);
-          }
-          done++;
-          wakeup(at, tok);
-        }, `t${gd.gdCpuid}`, gd);
+            done++;
+            wakeup(at, tok);
+          },
+          `t${gd.gdCpuid}`,
+          gd,
+        );
       }
       while (done < 2) yield* tsleep(cx, tok, 0, "test", 1);
       assertEquals(tok.tOwner, undefined);
@@ -100,18 +105,23 @@ describe("LWKT threads", () => {
       const spin = new Spinlock("test");
       let inside = 0, count = 0, done = 0;
       for (const gd of cx.k.lwkt.gds) {
-        yield* kthreadCreate(cx, function* (at) {
-          for (let i = 0; i < 100; i++) {
-            yield* spinLock(at, spin);
-            assertEquals(++inside, 1);
-            const seen = count;
-            yield;
-            count = seen + 1;
-            inside--;
-            spinUnlock(at, spin);
-          }
-          done++;
-        }, `t${gd.gdCpuid}`, gd);
+        yield* kthreadCreate(
+          cx,
+          function* (at) {
+            for (let i = 0; i < 100; i++) {
+              yield* spinLock(at, spin);
+              assertEquals(++inside, 1);
+              const seen = count;
+              yield;
+              count = seen + 1;
+              inside--;
+              spinUnlock(at, spin);
+            }
+            done++;
+          },
+          `t${gd.gdCpuid}`,
+          gd,
+        );
       }
       while (done < 4) yield* tsleep(cx, spin, 0, "test", 1);
       assertEquals(count, 400);
@@ -161,14 +171,19 @@ describe("LWKT threads", () => {
       let stop = false, ended = 0;
       const steps = [0, 0, 0, 0];
       for (const gd of cx.k.lwkt.gds.slice(1)) {
-        yield* kthreadCreate(cx, function* (at) {
-          while (!stop) {
-            steps[gd.gdCpuid]!++;
-            yield;
-          }
-          ended++;
-          yield* tsleep(at, {}, 0, "end", 1);
-        }, `spin${gd.gdCpuid}`, gd);
+        yield* kthreadCreate(
+          cx,
+          function* (at) {
+            while (!stop) {
+              steps[gd.gdCpuid]!++;
+              yield;
+            }
+            ended++;
+            yield* tsleep(at, {}, 0, "end", 1);
+          },
+          `spin${gd.gdCpuid}`,
+          gd,
+        );
       }
       yield* tsleep(cx, {}, 0, "let them run", 1);
       const ran: number[] = [];
@@ -190,15 +205,20 @@ describe("LWKT threads", () => {
     runInKernel({ cpus: 3 }, function* (cx) {
       let done = 0;
       for (const gd of cx.k.lwkt.gds) {
-        yield* kthreadCreate(cx, function* (at) {
-          for (let i = 0; i < 30; i++) {
-            const cs = new LwktCpusync(0x7, undefined, undefined);
-            yield* lwktCpusyncInterlock(at, cs);
-            yield;
-            yield* lwktCpusyncDeinterlock(at, cs);
-          }
-          done++;
-        }, `m${gd.gdCpuid}`, gd);
+        yield* kthreadCreate(
+          cx,
+          function* (at) {
+            for (let i = 0; i < 30; i++) {
+              const cs = new LwktCpusync(0x7, undefined, undefined);
+              yield* lwktCpusyncInterlock(at, cs);
+              yield;
+              yield* lwktCpusyncDeinterlock(at, cs);
+            }
+            done++;
+          },
+          `m${gd.gdCpuid}`,
+          gd,
+        );
       }
       while (done < 3) yield* tsleep(cx, {}, 0, "wait", 1);
     });
