@@ -49,6 +49,10 @@ const EXCLUDED: Readonly<Record<string, string>> = {
   XSAVEOPT64: "the host has more state components",
   XSAVEC: "the host has more state components",
   XSAVEC64: "the host has more state components",
+  XSAVES: "the host has more state components",
+  XSAVES64: "the host has more state components",
+  XRSTORS: "the host has more state components",
+  XRSTORS64: "the host has more state components",
   XGETBV: "the host has more state components",
   XSETBV: "belongs to the system",
 };
