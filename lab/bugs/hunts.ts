@@ -40,11 +40,11 @@ export const HUNTS: readonly Hunt[] = [
     cpus: 4,
     seeds: 10,
     act: mill({
-      pages: 2,
+      pages: 1,
       shared: true,
-      spaces: [[0, 1], [1, 2], [2, 3], [3]],
-      turns: 30,
-      work: { write: 4, burst: 2, evict: 6, none: 5, fork: 1, check: 1 },
+      spaces: [[0, 1], [1, 2], [2, 3], [3, 0]],
+      turns: 25,
+      work: { burst: 6, evict: 4, none: 3, check: 1 },
     }),
   },
   {
@@ -52,11 +52,11 @@ export const HUNTS: readonly Hunt[] = [
     cpus: 3,
     seeds: 10,
     act: mill({
-      pages: 2,
+      pages: 1,
       shared: false,
       spaces: [[0, 1, 1, 2, 2]],
-      turns: 60,
-      work: { write: 2, burst: 2, protect: 4, yield: 16 },
+      turns: 50,
+      work: { burst: 8, protect: 4, yield: 8 },
     }),
   },
   {
@@ -100,11 +100,11 @@ export const HUNTS: readonly Hunt[] = [
     cpus: 3,
     seeds: 10,
     act: mill({
-      pages: 2,
+      pages: 1,
       shared: true,
       spaces: [[0, 1, 2], [1, 2, 0]],
       turns: 40,
-      work: { write: 4, burst: 3, evict: 4, protect: 4, yield: 12 },
+      work: { burst: 8, protect: 5, yield: 5 },
     }),
   },
   {

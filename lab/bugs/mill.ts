@@ -156,7 +156,7 @@ class Miller {
       case "fork":
         return yield* this.#fork(cx);
       case "evict":
-        yield* evict(cx, cx.proc!.pVmspace!, DATA + BigInt(page) * PAGE, stage.below(2) === 0);
+        yield* evict(cx, cx.proc!.pVmspace!, DATA + BigInt(page) * PAGE, stage.below(4) === 0);
         if (this.#options.work.check !== undefined) stage.check(cx);
         return;
       case "remap": {

@@ -67,7 +67,7 @@ Deno.test({
     const known = new Set([
       ...Object.keys(machineSpecs),
       ...["exec", "env", "quiet", "root", "bug", "no-fault-reports", "append", "module", "initrd"],
-      ...["count"], // of silicon
+      ...["count", "explain"], // of silicon; of traces
     ]);
     const named = [...page.matchAll(/--([a-z][a-z-]*)/g)].map(([, name]) => name!);
     assertEquals(named.filter((name) => !known.has(name)), []);
