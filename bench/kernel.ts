@@ -28,7 +28,9 @@ const OPTIONS = {
 
 /** A row as it is kept. */
 export interface KeptRow {
+  /** Its name. */
   readonly name: string;
+  /** Processors. */
   readonly cpus: number;
   /** Operations a second of the host. */
   readonly perSecond: number;
@@ -40,8 +42,11 @@ export interface KeptRow {
 export interface KernelReport {
   /** The host, in its owner's words. */
   readonly about: string;
+  /** Whose seconds they are. */
   readonly clock: string;
+  /** Runs of which each speed is the median. */
   readonly runs: number;
+  /** The rows. */
   readonly rows: readonly KeptRow[];
 }
 

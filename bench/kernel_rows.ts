@@ -68,9 +68,11 @@ export type Counts = Readonly<Record<CountName, number>>;
 
 /** How {@link measureKernel} runs. */
 export interface KernelBenchOptions {
+  /** Processors. */
   readonly cpus: number;
   /** Times that each row runs, in turns with the others. */
   readonly runs: number;
+  /** Which seconds count. */
   readonly clock: ClockName;
   /** Little RAM, and a disk. */
   readonly swaps: boolean;
@@ -78,7 +80,9 @@ export interface KernelBenchOptions {
 
 /** What was measured of a row. */
 export interface KernelFigure {
+  /** What was run. */
   readonly row: KernelRow;
+  /** Operations of each run. */
   readonly operations: number;
   /** Per operation, of the last run: earlier ones fill caches and pools. */
   readonly counts: Counts;

@@ -14,11 +14,13 @@ export interface Hunt {
   readonly bug: string;
   readonly cpus: number;
   readonly act: Act;
-  /** Seeds from 1 within which it is found. */
+  /** Seeds from 1 within which it is found: several times what was measured. */
   readonly seeds: number;
+  /** How what is found begins. */
+  readonly witness: RegExp;
 }
 
-/** Steps that a hunt may take: ten times what the longest one takes when nothing is wrong. */
+/** Steps that a hunt may take: several times what the longest one takes when nothing is wrong. */
 const STEPS = 1_500_000;
 
 /** All hunts, in the order of the table of bugs. */
@@ -26,7 +28,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "pv-revalidate",
     cpus: 4,
-    seeds: 10,
+    seeds: 20,
+    witness: /^(panic: pmap_)/,
     act: mill({
       pages: 2,
       shared: true,
@@ -38,7 +41,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "pv-list-restart",
     cpus: 4,
-    seeds: 10,
+    seeds: 20,
+    witness: /^(invariant: .*without PG_WRITEABLE)/,
     act: mill({
       pages: 1,
       shared: true,
@@ -50,7 +54,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "pmap-skip-cr3",
     cpus: 3,
-    seeds: 10,
+    seeds: 40,
+    witness: /^(sanitizer: )/,
     act: mill({
       pages: 1,
       shared: false,
@@ -62,7 +67,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "vmspace-refs",
     cpus: 3,
-    seeds: 10,
+    seeds: 20,
+    witness: /^(panic: vmspace_drop)/,
     act: mill({
       pages: 2,
       shared: false,
@@ -74,7 +80,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "fault-page-stale-pte",
     cpus: 3,
-    seeds: 10,
+    seeds: 5,
+    witness: /^(data: )/,
     act: mill({
       pages: 2,
       shared: false,
@@ -87,6 +94,7 @@ export const HUNTS: readonly Hunt[] = [
     bug: "pv-association-hold",
     cpus: 3,
     seeds: 10,
+    witness: /^(panic: pv_)/,
     act: mill({
       pages: 4,
       shared: true,
@@ -98,7 +106,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "inval-mask-order",
     cpus: 3,
-    seeds: 10,
+    seeds: 60,
+    witness: /^(sanitizer: )/,
     act: mill({
       pages: 1,
       shared: true,
@@ -110,7 +119,8 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "ipi-lost",
     cpus: 3,
-    seeds: 10,
+    seeds: 60,
+    witness: /^(hang: )/,
     act: mill({
       pages: 4,
       shared: true,
@@ -119,12 +129,19 @@ export const HUNTS: readonly Hunt[] = [
       work: { write: 6, protect: 4, fork: 2, evict: 3, spin: 2 },
     }),
   },
-  { bug: "attributes-before-inval", cpus: 2, seeds: 10, act: storeWhileEvicted },
-  { bug: "unmanaged-unlocked", cpus: 3, seeds: 10, act: enterUnmanaged },
+  { bug: "attributes-before-inval", cpus: 2, seeds: 40, witness: /^(data: )/, act: storeWhileEvicted },
+  {
+    bug: "unmanaged-unlocked",
+    cpus: 3,
+    seeds: 30,
+    witness: /^(invariant: .*wireCount)/,
+    act: enterUnmanaged,
+  },
   {
     bug: "clear-m-no-inval",
     cpus: 3,
     seeds: 10,
+    witness: /^(sanitizer: )/,
     act: mill({
       pages: 2,
       shared: false,
@@ -137,6 +154,7 @@ export const HUNTS: readonly Hunt[] = [
     bug: "pg-writeable-early",
     cpus: 2,
     seeds: 3,
+    witness: /^(invariant: .*without PG_WRITEABLE)/,
     act: mill({
       pages: 2,
       shared: false,
@@ -145,11 +163,18 @@ export const HUNTS: readonly Hunt[] = [
       work: { write: 4, protect: 4, check: 2 },
     }),
   },
-  { bug: "remove-pages-unmanaged", cpus: 1, seeds: 1, act: releaseUnmanaged },
+  {
+    bug: "remove-pages-unmanaged",
+    cpus: 1,
+    seeds: 1,
+    witness: /^(panic: pmap_release)/,
+    act: releaseUnmanaged,
+  },
   {
     bug: "fault-page-not-busy",
     cpus: 3,
     seeds: 10,
+    witness: /^(data: )/,
     act: mill({
       pages: 1,
       shared: false,
@@ -158,11 +183,12 @@ export const HUNTS: readonly Hunt[] = [
       work: { writemem: 6, evict: 1, fork: 2, write: 4 },
     }),
   },
-  { bug: "fault-page-no-growstack", cpus: 1, seeds: 1, act: writeBelowStack },
+  { bug: "fault-page-no-growstack", cpus: 1, seeds: 1, witness: /^(model: )/, act: writeBelowStack },
   {
     bug: "inval-no-ipi",
     cpus: 3,
     seeds: 5,
+    witness: /^(sanitizer: )/,
     act: mill({
       pages: 2,
       shared: false,
@@ -175,6 +201,7 @@ export const HUNTS: readonly Hunt[] = [
     bug: "fork-no-flush",
     cpus: 3,
     seeds: 10,
+    witness: /^(sanitizer: |data: )/,
     act: mill({
       pages: 2,
       shared: false,
