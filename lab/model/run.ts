@@ -180,6 +180,7 @@ function compare(
     );
   switch (expected.kind) {
     case "any":
+      if (outcome.kind === "value") model.observe(op, outcome.value);
       return;
     case "value":
       if (outcome.kind !== "value" || !expected.values.includes(outcome.value)) wrong();

@@ -20,7 +20,7 @@ export const READ = 1, WRITE = 2, EXEC = 4;
 
 /** Content of a page: a number that stands at its first and its last eight bytes. */
 export class Cell {
-  /** Whether madvise(FREE) allowed it to become zero: until the next write. */
+  /** madvise(FREE) has given its content up: it is anything until the next write. */
   freed = false;
   constructor(public value: number) {}
 }
@@ -192,7 +192,8 @@ export class VmModel {
         if (page === undefined || !(page.prot & READ)) return FAULT;
         const cell = this.cellOf(page.slot);
         if (cell === undefined) return FAULT;
-        return { kind: "value", values: cell.freed ? [cell.value, 0] : [cell.value] };
+        // What was given up may come back as it was, as zeros, or as what a copy was once made from.
+        return cell.freed ? { kind: "any" } : { kind: "value", values: [cell.value] };
       }
       case "write": {
         const page = space.pages.get(op.page);
@@ -245,7 +246,7 @@ export class VmModel {
     if (op.kind !== "read") return;
     const page = this.processes.get(op.p)?.pages.get(op.page);
     const cell = page === undefined ? undefined : this.cellOf(page.slot);
-    if (cell !== undefined && cell.freed && value === 0) cell.value = 0;
+    if (cell !== undefined && cell.freed) cell.value = value;
   }
 
   #range(space: Space, { page, count }: { readonly page: number; readonly count: number }): Page[] {
