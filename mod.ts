@@ -76,6 +76,7 @@ export * from "./kernel/kernel.ts";
 export { type ArchiveEntry, cpio } from "./kernel/vfs/cpio.ts";
 export { Cx } from "./kernel/context.ts";
 export { HISTORICAL_BUGS, type HistoricalBug } from "./kernel/bugs.ts";
+export { userSyscall, type UserSyscallResult } from "./kernel/proc/user_gate.ts";
 export { Vmmeter } from "./kernel/vm/vmmeter.ts";
 export type { FaultReport } from "./kernel/trap/report.ts";
 export type { TF, TrapField, Trapframe } from "./kernel/platform/pc64/frame.ts";

@@ -32,7 +32,7 @@ export type DriveEnd = MachineStop | { readonly reason: "quit" };
 export interface DriveOptions {
   readonly until?: Until | undefined;
   readonly steps?: number | undefined;
-  /** What the guest gets once input has ended and it waits: a terminal's end of file (Ctrl-D). Default: nothing. */
+  /** What the guest gets whenever it waits after input has ended: a terminal's end of file (Ctrl-D). Default: nothing. */
   readonly endOfInput?: readonly number[];
   /** Called when the machine was interrupted from inside; the run goes on after it. */
   readonly onInterrupted?: () => Promise<void>;
@@ -48,7 +48,9 @@ export async function drive(
   const { until, steps } = options;
   const limit = steps ?? Infinity;
   const lastTick = until?.kind === "tick" ? until.tick : Infinity;
-  let endOfInput = options.endOfInput;
+  const endOfInput = options.endOfInput;
+  /** How often the guest was told that input has ended: each time it gets twice as long before the next. */
+  let ends = 0;
   let idlePieces = 0;
   const piece = until?.kind === "text" ? PIECE_WATCHED : PIECE[machine.engine];
   for (;;) {
@@ -62,7 +64,7 @@ export async function drive(
       steps: Math.min(limit - before.instructions, piece),
       untilTick: Math.min(
         lastTick,
-        terminal.interactive || ending ? before.tick + INTERACTIVE_TICKS : Infinity,
+        terminal.interactive || ending ? before.tick + INTERACTIVE_TICKS * 2 ** ends : Infinity,
       ),
     });
     switch (stop.reason) {
@@ -84,7 +86,8 @@ export async function drive(
     idlePieces = ending && mostlyIdle(machine, before) ? idlePieces + 1 : 0;
     if (idlePieces >= IDLE_PIECES) {
       machine.serialInput(endOfInput!);
-      endOfInput = undefined;
+      idlePieces = 0;
+      ends++;
     }
     if (output.found) return { reason: "until" };
     await breathe();

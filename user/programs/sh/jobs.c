@@ -35,6 +35,7 @@ static struct termios own_modes;
 
 /* Signals that a person's shell does not want for itself but its children do. */
 static const int TERMINAL_SIGNALS[] = {SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGTERM};
+enum { SIGNAL_COUNT = sizeof TERMINAL_SIGNALS / sizeof *TERMINAL_SIGNALS };
 
 void begin_jobs(void) {
     if (!isatty(0)) return;
@@ -91,22 +92,35 @@ static void remove_job(struct job *job) {
 
 pid_t fork_into(struct job *job, int background) {
     fflush(stdout);
+    /* What we ignore or catch and the child does not waits for the child: sent right after the fork, it must reach it. */
+    int control = options[O_MONITOR], reset = options[O_INTERACTIVE] || control, number;
+    struct sigaction own[SIGNAL_COUNT];
+    sigset_t waiting, mask;
+    sigemptyset(&waiting);
+    for (int i = 0; reset && i < SIGNAL_COUNT; i++) sigaddset(&waiting, TERMINAL_SIGNALS[i]);
+    sigprocmask(SIG_BLOCK, &waiting, &mask);
+    for (int i = 0; reset && i < SIGNAL_COUNT; i++) {
+        sigaction(TERMINAL_SIGNALS[i], NULL, &own[i]);
+        if (own[i].sa_handler == SIG_IGN) signal(TERMINAL_SIGNALS[i], SIG_DFL);
+    }
     pid_t pid = fork();
+    number = errno;
+    if (pid != 0) {
+        for (int i = 0; reset && i < SIGNAL_COUNT; i++) sigaction(TERMINAL_SIGNALS[i], &own[i], NULL);
+        sigprocmask(SIG_SETMASK, &mask, NULL);
+    }
     if (pid < 0) {
-        int number = errno;
         if (job->count == 0) remove_job(job);
         fail("cannot fork: %s", strerror(number));
     }
-    int control = options[O_MONITOR];
     if (pid == 0) {
         if (control) {
             pid_t group = job->group ? job->group : getpid();
             setpgid(0, group);
             if (!background) tcsetpgrp(terminal, group);
         }
-        if (options[O_INTERACTIVE] || control)
-            for (size_t i = 0; i < sizeof TERMINAL_SIGNALS / sizeof *TERMINAL_SIGNALS; i++)
-                signal(TERMINAL_SIGNALS[i], SIG_DFL);
+        for (int i = 0; reset && i < SIGNAL_COUNT; i++) signal(TERMINAL_SIGNALS[i], SIG_DFL);
+        sigprocmask(SIG_SETMASK, &mask, NULL);
         if (background && !control) {
             signal(SIGINT, SIG_IGN);
             signal(SIGQUIT, SIG_IGN);

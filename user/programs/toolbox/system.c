@@ -127,8 +127,10 @@ int uptime_main(int argc, char **argv) {
     return 0;
 }
 
+/* Kernel threads have no pid of their own: their names tell them apart. */
 struct usage_sample {
     pid_t pid;
+    char name[MAXCOMLEN + 1];
     long ticks;
 };
 
@@ -145,8 +147,11 @@ static void top_page(struct usage_sample **before, int *before_count, double int
     for (int i = 0; i < count; i++) {
         long ticks = ticks_of(&list[i]), old = 0;
         for (int k = 0; k < *before_count; k++)
-            if ((*before)[k].pid == list[i].kp_pid && list[i].kp_pid > 0) old = (*before)[k].ticks;
-        now[i] = (struct usage_sample){list[i].kp_pid, ticks};
+            if ((*before)[k].pid == list[i].kp_pid &&
+                (list[i].kp_pid > 0 || strcmp((*before)[k].name, list[i].kp_comm) == 0))
+                old = (*before)[k].ticks;
+        now[i] = (struct usage_sample){.pid = list[i].kp_pid, .ticks = ticks};
+        strlcpy(now[i].name, list[i].kp_comm, sizeof now[i].name);
         list[i].kp_spare[0] = (int)(ticks - old);
         if (list[i].kp_stat == SZOMB) zombies++;
         else if (list[i].kp_stat == SSTOP) stopped++;
