@@ -66,6 +66,7 @@ function* guarded(
     return yield* body(cx);
   } catch (error) {
     cx.cpu.mayAbort = false;
+    cx.k.procs.exitStatus = 1;
     yield* pc64().cnPanic(cx, panicText(cx, error));
     throw error;
   }

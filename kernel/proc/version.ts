@@ -11,6 +11,6 @@ export const OSTYPE = "DragonFly";
 /** `kern.osrelease`: the tree that this kernel follows. */
 export const OSRELEASE = "3.7-EXUVIA";
 /** `kern.version`. */
-export const VERSION = "DragonFly v3.7-EXUVIA (simulated)";
+export const VERSION = "DragonFly v3.7-EXUVIA";
 /** `kern.osreldate`. */
 export const OSRELDATE = 300701;

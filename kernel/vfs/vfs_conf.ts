@@ -56,6 +56,7 @@ export function* vfsInit(cx: Cx): Exec<void> {
 /** Makes the root file system, a tmpfs, fills it from the archives that the loader brought, and mounts /dev and /proc in it. */
 export function* vfsMountroot(cx: Cx): Exec<void> {
   const { k } = cx;
+  kprintf(cx, `Mounting root from tmpfs, ${k.rootArchives.length} archive(s)\n`);
   const tm = tmpfsMake(cx);
   for (const [i, { start, end }] of k.rootArchives.entries()) {
     try {

@@ -78,10 +78,21 @@ export async function rootArchives(roots: readonly string[]): Promise<Uint8Array
   for (const root of roots) {
     try {
       const { isDirectory } = await Deno.stat(root);
-      archives.push(isDirectory ? cpio(await directoryEntries(root)) : await Deno.readFile(root));
+      const archive = isDirectory ? cpio(await directoryEntries(root)) : await Deno.readFile(root);
+      if (!isArchive(archive)) {
+        throw new UsageError("it is neither a directory nor a cpio (newc) or tar archive");
+      }
+      archives.push(archive);
     } catch (error) {
       throw new UsageError(`Cannot read --root ${root}: ${error instanceof Error ? error.message : error}`);
     }
   }
   return archives;
+}
+
+/** Whether bytes begin as a cpio archive in the new ASCII format does, or as a tar archive. */
+function isArchive(bytes: Uint8Array): boolean {
+  const text = (at: number, length: number) =>
+    new TextDecoder("latin1").decode(bytes.subarray(at, at + length));
+  return ["070701", "070702"].includes(text(0, 6)) || text(257, 5) === "ustar";
 }

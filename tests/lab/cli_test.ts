@@ -170,6 +170,17 @@ describe("deno task boot", { ignore: !allowed }, () => {
     }
   });
 
+  it("ends the shell's reader and the shell, one after the other, when input ends", async () => {
+    assertEquals((await cli("boot", ["--quiet"], "cat\n")).code, 0);
+    assertEquals((await cli("boot", ["--quiet"], "exit 5")).code, 5);
+  });
+
+  it("refuses a --root that is no archive", async () => {
+    const { code, errors } = await cli("boot", ["--root", "deno.json"]);
+    assertStringIncludes(errors, "neither a directory nor a cpio");
+    assertEquals(code, 2);
+  });
+
   it("lists the historical bugs, and refuses one that there is not", async () => {
     const { code, lines } = await cli("boot", ["--bug", "list"]);
     assert(lines.length >= HISTORICAL_BUGS.length);

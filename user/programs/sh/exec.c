@@ -161,12 +161,30 @@ char *find_program(const char *name) {
     }
 }
 
+/* Whether the file's first block has a zero byte: no script has. Keeps errno. */
+static int is_binary(const char *path) {
+    int saved = errno, binary = 0;
+    char block[256];
+    int descriptor = open(path, O_RDONLY);
+    if (descriptor >= 0) {
+        ssize_t count = read(descriptor, block, sizeof block);
+        binary = count > 0 && memchr(block, 0, (size_t)count) != NULL;
+        close(descriptor);
+    }
+    errno = saved;
+    return binary;
+}
+
 static void run_program(char **argv) __attribute__((noreturn));
 static void run_program(char **argv) {
     char *path = find_program(argv[0]);
     fflush(stdout);
     if (path) {
         execv(path, argv);
+        if (errno == ENOEXEC && is_binary(path)) {
+            complain("%s: cannot execute binary file", argv[0]);
+            _exit(126);
+        }
         if (errno == ENOEXEC) {
             /* A script without #!. */
             int count = 0;
