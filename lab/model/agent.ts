@@ -22,7 +22,7 @@ const SCRATCH = 0x800_0000n;
 const HOG = 0x2000_0000n;
 const PAGE = 4096n;
 /** Steps for which a process waits for its next operation before it sleeps. */
-const SPIN_STEPS = 400;
+const SPIN_STEPS = 60;
 
 const SYS = {
   exit: 1,
