@@ -140,7 +140,7 @@ export function compareAsGuest(
     guest.run({ steps: chunk });
     if (b.get32(S.VMX_MODE) !== 2) {
       const exit = vmcs.get32(b, F.EXIT_REASON) & 0xffff;
-      const touched = exit === REASON.EPT_VIOLATION && isOwn(vmcs.get64(b, F.GUEST_PHYSICAL_ADDRESS));
+      const touched = exit === REASON.EPT_VIOLATION && isOutside(vmcs.get64(b, F.GUEST_PHYSICAL_ADDRESS));
       const unmapped = (exit === REASON.RDMSR || exit === REASON.WRMSR) &&
         !hasBitmapBit(Number(b.gpr(1) & 0xffff_ffffn));
       if (!UNCONDITIONAL.has(exit) && !touched && !unmapped) {
@@ -202,7 +202,7 @@ export function compareOnDemand(
       const address = Number(vmcs.get64(b, F.GUEST_PHYSICAL_ADDRESS));
       if (exit !== REASON.EPT_VIOLATION || address >= GUEST_BYTES) {
         const allowed = UNCONDITIONAL.has(exit) || exit === REASON.RDMSR || exit === REASON.WRMSR ||
-          (exit === REASON.EPT_VIOLATION && isOwn(BigInt(address)));
+          (exit === REASON.EPT_VIOLATION && isOutside(BigInt(address)));
         return done(exit, allowed ? [] : [`exit ${exit}, which nothing asks for`]);
       }
       exits++;
@@ -238,9 +238,9 @@ export function compareOnDemand(
   return done(-1, []);
 }
 
-/** Whether a guest-physical address is the hypervisor's. */
-function isOwn(address: bigint): boolean {
-  return address >= BigInt(HYPERVISOR) && address < BigInt(HYPERVISOR + GUEST_BYTES);
+/** Whether EPT gives the guest nothing at a guest-physical address: the hypervisor's memory, and what lies above 4 GiB, where a guest's random table entries lead. */
+function isOutside(address: bigint): boolean {
+  return address >= BigInt(HYPERVISOR) && address < BigInt(HYPERVISOR + GUEST_BYTES) || address >= 1n << 32n;
 }
 
 /** Whether the MSR bitmaps have a bit for this MSR; one that they have not exits always. */

@@ -4,7 +4,8 @@
  * Room: `kernel/vfs/tmpfs/`; imports vnodes. Directories and attributes are TypeScript; the bytes of files are pages
  * ({@link "./tmpfs_pages.ts"}).
  *
- * A page of a file is in exactly one of these places, looked for in this order:
+ * A page of a file is in one of these places, looked for in this order (what a later one still has of it, because swap was read ahead, is
+ * older or the same):
  *
  * 1. the vnode's object (what read, write and mmap use);
  * 2. the node's anonymous object `tnAobj`, in memory or on swap: pages that are not as the archive has them, while no vnode or too little

@@ -126,15 +126,21 @@ function* fromAobj(cx: Cx, aobj: VmObject, object: VmObject, m: VmPage): Exec<nu
 
 /**
  * Moves a busy page from the file's object to the anonymous one, where it counts as dirty. Both are held exclusively; nothing maps it. It is
- * not busy any more afterwards.
+ * not busy any more afterwards. Undefined when done; else nothing has changed, and the page to wait for is returned.
+ *
+ * The anonymous object may have a page there, older or the same: reading a neighbour from swap took it along.
  */
-function toAobj(cx: Cx, aobj: VmObject, m: VmPage): void {
+function toAobj(cx: Cx, aobj: VmObject, m: VmPage): VmPage | undefined {
   const { pindex } = m;
+  const older = vmPageLookupBusyTry(cx, aobj, pindex, true);
+  if (older.error) return older.m;
+  if (older.m !== undefined) vmPageFree(cx, older.m);
   if (aobj.size <= pindex) aobj.size = pindex + 1;
   if (onSwap(cx, aobj, pindex)) swapPagerFreespace(cx, aobj, pindex, 1);
   vmPageRename(cx, m, aobj, pindex);
   vmPageDeactivate(cx, m);
   vmPageWakeup(cx, m);
+  return undefined;
 }
 
 /**
@@ -155,7 +161,11 @@ export function* tmpfsPutpages(cx: Cx, vp: Vnode, pages: readonly VmPage[]): Exe
       continue;
     }
     yield* vmPageProtect(cx, m, VM_PROT_NONE);
-    toAobj(cx, aobj, m);
+    if (toAobj(cx, aobj, m) !== undefined) {
+      vmPageWakeup(cx, m);
+      results.push(VM_PAGER_AGAIN);
+      continue;
+    }
     cx.k.vmmeter.vVnodepgsout++;
     results.push(VM_PAGER_OK);
   }
@@ -203,7 +213,11 @@ export function* tmpfsMovePages(cx: Cx, vp: Vnode): Exec<void> {
     }
     const aobj = aobjOf(cx, node);
     yield* vmObjectHold(cx, aobj);
-    toAobj(cx, aobj, m);
+    const inTheWay = toAobj(cx, aobj, m);
+    if (inTheWay !== undefined) {
+      vmPageWakeup(cx, m);
+      yield* vmPageSleepBusy(cx, inTheWay, true, "tmpfsm");
+    }
     vmObjectDrop(cx, aobj);
   }
   vmObjectDrop(cx, object);
