@@ -22,6 +22,7 @@ import { cpuProtections, hammerTime } from "./platform/pc64/machdep.ts";
 import { apInit, becomeIdleThread, cpuMpAnnounce } from "./platform/pc64/mp_machdep.ts";
 import { Pc64 } from "./platform/pc64/pc64.ts";
 import { hz } from "./lwkt/callout.ts";
+import { PC64_LAYOUT } from "./platform/pc64/vmparam.ts";
 import { OSRELEASE } from "./proc/version.ts";
 import { syscall2, trap, userret } from "./trap/trap.ts";
 
@@ -37,7 +38,7 @@ export function bootKernel(machine: Machine, options: KernelOptions): Kernel {
   if (gates === undefined) {
     throw new TypeError("Cannot boot the kernel: the machine has no gates (build it with gates: true)");
   }
-  const k = new Kernel(options, HISTORICAL_BUGS);
+  const k = new Kernel(options, HISTORICAL_BUGS, PC64_LAYOUT);
   k.messages.toConsole = options.verbose !== false;
   let pc64: Pc64;
   const register = (name: string, body: (cx: Cx) => Exec<bigint | void>) =>
@@ -115,7 +116,7 @@ function* lwktTrampoline(cx: Cx): Exec<void> {
   lwktSwitchReturn(cx);
   const td = cx.td;
   td.tdCritcount = 0;
-  cx.cpu.setInterrupts(true);
+  cx.setInterrupts(true);
   if (td.tdFn !== undefined) yield* td.tdFn(cx);
   // The function of an lwp has made the frame that it enters user mode with.
   if (td.tdLwp !== undefined) return yield* userret(cx);

@@ -60,6 +60,23 @@ export class Cx {
     return this.gd.gdCurthread.tdProc;
   }
 
+  /**
+   * Whether interrupts may come.
+   *
+   * @internal
+   */
+  get interruptsEnabled(): boolean {
+    return this.k.platform.interruptsEnabled(this);
+  }
+  /**
+   * Lets interrupts come or not.
+   *
+   * @internal
+   */
+  setInterrupts(enabled: boolean): void {
+    this.k.platform.setInterrupts(this, enabled);
+  }
+
   /** A boundary where real processors race with each other: on one processor nothing happens. */
   racePoint(): Exec<void> {
     return this.k.ncpus > 1 ? boundary() : NOTHING;

@@ -14,6 +14,7 @@ import { LwktState } from "./lwkt/thread.ts";
 import type { Cx } from "./context.ts";
 import type { BlockDevice } from "./kern/bio.ts";
 import type { HistoricalBug } from "./bugs.ts";
+import type { KernelLayout } from "./platform/layout.ts";
 import type { Platform } from "./platform/platform.ts";
 import type { FaultReport } from "./trap/report.ts";
 import { PmapState } from "./pmap/pmap.ts";
@@ -90,6 +91,8 @@ export class Kernel {
    * @internal
    */
   platform!: Platform;
+  /** Where things stand in its address space; the platform's. */
+  readonly layout: KernelLayout;
   /** Processors that take part (`ncpus`). */
   ncpus = 1;
   /** Bytes of RAM that the loader reported. */
@@ -248,8 +251,9 @@ export class Kernel {
    *
    * @throws {RangeError} when a bug is named that is not in the table.
    */
-  constructor(options: KernelOptions, bugs: readonly HistoricalBug[]) {
+  constructor(options: KernelOptions, bugs: readonly HistoricalBug[], layout: KernelLayout) {
     this.options = options;
+    this.layout = layout;
     for (const name of options.bugs ?? []) {
       if (!bugs.some((bug) => bug.name === name)) {
         throw new RangeError(

@@ -23,7 +23,7 @@ import { ERRNO } from "../kern/errno.ts";
 import { kprintf } from "../kern/subr_prf.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup, wakeupOne } from "../lwkt/sleep.ts";
 import { kthreadCreate, lwktSetpri, TDPRI } from "../lwkt/thread.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import {
   VM_ALLOC_NORMAL,
   VM_ALLOC_SYSTEM,
@@ -93,8 +93,8 @@ export class VirtioBlk implements BlockDevice {
   readonly #flush: boolean;
   /** Linear address of the registers. */
   readonly #regs: Gva;
-  /** Physical address of the rings' page. */
-  readonly #ring: Hpa;
+  /** Linear address of the rings' page. */
+  readonly #ring: Gva;
   /** Physical addresses of the slots. */
   readonly #slots: readonly Hpa[];
   /** Requests on their way, by slot. */
@@ -118,7 +118,7 @@ export class VirtioBlk implements BlockDevice {
     readonly readOnly: boolean;
     readonly flush: boolean;
     readonly regs: Gva;
-    readonly ring: Hpa;
+    readonly ring: Gva;
     readonly slots: readonly Hpa[];
   }) {
     this.name = options.name;
@@ -195,7 +195,7 @@ export class VirtioBlk implements BlockDevice {
     const data = bio.bCmd === "read" ? DESC_NEXT | DESC_WRITE : DESC_NEXT;
     for (const { pa, bytes } of bio.segments) piece(pa, bytes, data);
     piece(at + STATUS_AT, 1, DESC_WRITE);
-    yield* cx.cpu.storeBytes(physToDmap(at), new Uint8Array(image.buffer));
+    yield* cx.cpu.storeBytes(physToDmap(cx.k, at), new Uint8Array(image.buffer));
     const descriptor = new DataView(new ArrayBuffer(16));
     descriptor.setUint32(0, (at + TABLE_AT) >>> 0, true);
     descriptor.setUint32(4, Math.floor((at + TABLE_AT) / 0x1_0000_0000), true);
@@ -243,7 +243,7 @@ export class VirtioBlk implements BlockDevice {
       const slot = yield* cx.cpu.load32(this.#at(element));
       const bio = this.#running[slot];
       if (bio === undefined) return yield* this.#die(cx, `answers a request ${slot} that there is not`);
-      const status = yield* cx.cpu.load8(physToDmap(hpa(this.#slots[slot]! + STATUS_AT)));
+      const status = yield* cx.cpu.load8(physToDmap(cx.k, hpa(this.#slots[slot]! + STATUS_AT)));
       bio.bError = status === 0 ? 0 : ERRNO.EIO;
       bio.bResid = status === 0 ? 0 : bio.bytes;
       this.#release(cx, slot);
@@ -275,7 +275,7 @@ export class VirtioBlk implements BlockDevice {
 
   /** Linear address of a byte of the rings' page. */
   #at(offset: number): Gva {
-    return physToDmap(hpa(this.#ring + offset));
+    return gva(this.#ring + BigInt(offset));
   }
   #load(cx: Cx, register: number): Exec<number> {
     return cx.cpu.load32(gva(this.#regs + BigInt(register)));
@@ -341,7 +341,7 @@ export function* virtioBlkAttach(cx: Cx): Exec<VirtioBlk | undefined> {
     readOnly: (offered & FEATURE_RO) !== 0,
     flush: (offered & FEATURE_FLUSH) !== 0,
     regs,
-    ring,
+    ring: physToDmap(cx.k, ring),
     slots,
   });
   yield* kthreadCreate(cx, (cx) => disk.thread(cx), "ithread vbd0");
@@ -373,6 +373,6 @@ function* takePage(cx: Cx): Exec<Hpa | undefined> {
   vmPageUnmanage(cx, m);
   vmPageWire(cx, m);
   vmPageWakeup(cx, m);
-  yield* cx.cpu.zeroBytes(physToDmap(m.physAddr), PAGE_SIZE);
+  yield* cx.cpu.zeroBytes(physToDmap(cx.k, m.physAddr), PAGE_SIZE);
   return m.physAddr;
 }

@@ -292,7 +292,7 @@ export function* lwktSwitch(cx: Cx): Exec<void> {
   if ((td.tdFlags & TDF.RUNQ) === 0) td.tdRelease?.(cx, td);
   if (td.tdFlags & TDF.TOKWAIT) td.tdFlags &= ~TDF.TOKWAIT;
   else lwktRelalltokens(td);
-  const enabled = cx.cpu.interruptsEnabled;
+  const enabled = cx.interruptsEnabled;
   for (;;) {
     const gd = cx.gd;
     if (gd.gdReqflags & RQF_IDLECHECK_MASK) {
@@ -302,16 +302,16 @@ export function* lwktSwitch(cx: Cx): Exec<void> {
       td.tdCritcount++;
     }
     yield* cx.k.platform.flushIpis(cx);
-    cx.cpu.setInterrupts(false);
+    cx.setInterrupts(false);
     const next = chooseThread(gd);
     if (next === td) {
       lwktDequeue(td);
-      cx.cpu.setInterrupts(enabled);
+      cx.setInterrupts(enabled);
       break;
     }
     if (next === undefined) {
       // Somebody else has the tokens that the runnable threads need, and this is the idle thread.
-      cx.cpu.setInterrupts(enabled);
+      cx.setInterrupts(enabled);
       yield;
       continue;
     }
@@ -327,7 +327,7 @@ export function* lwktSwitch(cx: Cx): Exec<void> {
     else td.tdVcsw++;
     yield* cx.k.platform.cpuSwitch(cx, td, next);
     lwktSwitchReturn(cx);
-    cx.cpu.setInterrupts(enabled);
+    cx.setInterrupts(enabled);
     break;
   }
   yield* critExit(cx);
@@ -414,7 +414,7 @@ export function* lwktSetcpuSelf(cx: Cx, target: Globaldata): Exec<void> {
 export function* lwktExit(cx: Cx): Exec<never> {
   const td = cx.td;
   kassert(td.tdToks.length === 0, `lwkt_exit: "${td.tdComm}" holds tokens`);
-  cx.cpu.setInterrupts(false);
+  cx.setInterrupts(false);
   td.tdFlags |= TDF.EXITING;
   td.tdLwp = undefined;
   td.tdProc = undefined;
@@ -435,7 +435,7 @@ export function* lwktIdle(cx: Cx): Exec<never> {
   const { platform } = cx.k;
   cx.td.tdCritcount = 0;
   for (;;) {
-    cx.cpu.setInterrupts(true);
+    cx.setInterrupts(true);
     if (cx.gd.gdReqflags & RQF_IDLECHECK_MASK) yield* splz(cx);
     yield* platform.consoleDrain(cx);
     yield* platform.flushIpis(cx);
@@ -446,7 +446,7 @@ export function* lwktIdle(cx: Cx): Exec<never> {
       yield;
       continue;
     }
-    cx.cpu.setInterrupts(false);
+    cx.setInterrupts(false);
     if (gd.gdReqflags & RQF_IDLECHECK_MASK || gd.gdTdrunq.length > 0) continue;
     yield* platform.cpuHalt(cx);
   }

@@ -10,6 +10,8 @@ import type { Exec, GateCpu } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import type { Globaldata } from "../lwkt/globaldata.ts";
 import type { Thread } from "../lwkt/thread.ts";
+import type { PmapUserAccess } from "../pmap/pmap.ts";
+import type { PmapFormat } from "../pmap/pmap_bits.ts";
 import type { Lwp } from "../proc/proc.ts";
 
 /** Registers of a user thread besides its trap frame. */
@@ -49,6 +51,10 @@ export interface Platform {
   cpuSwitch(cx: Cx, from: Thread, to: Thread): Exec<void>;
   /** The rest of a switch, on the new thread: the old one's address space is not active here any more. */
   switchedFrom(cx: Cx, from: Thread): void;
+  /** Whether interrupts may come (`RFLAGS.IF`, or what stands for it). */
+  interruptsEnabled(cx: Cx): boolean;
+  /** Lets interrupts come or not (`cpu_enable_intr`, `cpu_disable_intr`). */
+  setInterrupts(cx: Cx, enabled: boolean): void;
   /** `sti; hlt`. Interrupts are off before and on after. */
   cpuHalt(cx: Cx): Exec<void>;
 
@@ -71,6 +77,10 @@ export interface Platform {
 
   // ---- translation
 
+  /** Format of page tables here. */
+  readonly pmapFormat: PmapFormat;
+  /** How the memory of a process is reached, if not by its addresses in the address space in force. */
+  readonly userAccess: PmapUserAccess | undefined;
   /** Loads a page-table root and carries the running continuation along (`load_cr3`). */
   loadCr3(cx: Cx, root: Hpa): Exec<void>;
   /** Root in force here. */

@@ -23,7 +23,7 @@
 import { type Hpa, hpa } from "../../hw/address.ts";
 import { type Cx } from "../context.ts";
 import type { Kernel } from "../kernel.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import {
   PG_FICTITIOUS,
   PG_MAPPED,
@@ -65,7 +65,7 @@ const USER_SLOTS = 256;
 /** What is wrong, in words; empty when all rules hold. @param idle Nobody is in the middle of a pmap operation, so no lock excuses anything. */
 export function checkInvariants(cx: Cx, idle = false): string[] {
   const read: Read64 = (pa) => {
-    const operation = cx.cpu.load64(physToDmap(hpa(pa)))[Symbol.iterator]();
+    const operation = cx.cpu.load64(physToDmap(cx.k, hpa(pa)))[Symbol.iterator]();
     const { done, value } = operation.next();
     if (done !== true) {
       throw new Error(`checkInvariants: RAM at 0x${pa.toString(16)} is not in the direct map`);
@@ -166,7 +166,7 @@ class Checker {
       if ((m.flags & flags) !== flags) this.#say(`${what}: table page has flags 0x${m.flags.toString(16)}`);
       if (m.md.pvHead !== pv || m.md.pvCount !== 1) this.#say(`${what}: table page is on the wrong list`);
     }
-    if (level === 4 || isKernelPte(pv.pvPindex)) return;
+    if (level === 4 || isKernelPte(this.#k, pmap, pv.pvPindex)) return;
     const parent = pmap.pmPvroot.find(parentPindex(pv.pvPindex));
     if (parent === undefined) return this.#say(`${what}: there is no table above it`);
     if (pvLocked(parent) || parent.pvM === undefined) return;
@@ -234,7 +234,7 @@ class Checker {
   ): void {
     const bits = pmap.pmapBits;
     const what = `${name}: ${nameOf(pindex)}: entry ${hex(entry)}`;
-    const user = !isKernelPte(pindex);
+    const user = !isKernelPte(this.#k, pmap, pindex);
     if ((entry & bits[PG_V_IDX]!) !== bits[PG_V_IDX]!) this.#say(`${what} is not valid and not zero`);
     if (user && (entry & bits[PG_U_IDX]!) !== bits[PG_U_IDX]!) this.#say(`${what} is not the user's`);
     if ((entry & bits[PG_W_IDX]!) !== 0n) counted.wired++;

@@ -50,7 +50,7 @@ export interface AllocatedPte {
 export function* pmapAllocpte(cx: Cx, pmap: Pmap, pindex: number): Exec<AllocatedPte> {
   kassert(pindexLevel(pindex) === 0, "pmap_allocpte: not a page's pindex");
   const { pv, isnew } = yield* pvAlloc(cx, pmap, pindex);
-  if (isKernelPte(pindex)) return { pv, parent: undefined };
+  if (isKernelPte(cx.k, pmap, pindex)) return { pv, parent: undefined };
   const parent = yield* pmapAllocTable(cx, pmap, parentPindex(pindex));
   if (isnew) wireTable(parent.pvM!);
   return { pv, parent };
@@ -79,7 +79,7 @@ export function* pmapAllocTable(cx: Cx, pmap: Pmap, pindex: number): Exec<PvEntr
   vmPageWire(cx, m);
 
   if (parent !== undefined) {
-    const slot = pvPteLookup(parent, pindex);
+    const slot = pvPteLookup(cx.k, parent, pindex);
     const old = yield* cx.cpu.load64(slot);
     kassert(old === 0n, "pmap_allocpte: the place of a new table is taken");
     wireTable(parent.pvM!);

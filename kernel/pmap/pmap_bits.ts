@@ -55,6 +55,8 @@ export const PG_BITS_SIZE = 13;
 export const REGULAR_PMAP = 0n;
 /** `pmapBits[TYPE_IDX]`: tables that an EPTP points at. */
 export const EPT_PMAP = 1n;
+/** `pmapBits[TYPE_IDX]`: tables of a vkernel, which its host's fault code walks, or (VMM) the hardware under EPT. */
+export const VPTE_PMAP = 2n;
 
 /** Frame of an entry, in every format: bits 51…12. Higher bits may be software's. */
 export const PG_FRAME = 0x000f_ffff_ffff_f000n;
@@ -172,4 +174,33 @@ export const EPT_FORMAT: PmapFormat = {
     EPT_IGNORE_PAT,
   ],
   pmapCacheMask: 0x78n,
+};
+
+const VPTE_BITS: readonly bigint[] = [
+  VPTE_PMAP,
+  0x001n, // V
+  0x002n, // RW
+  0x004n, // U
+  0x020n, // A
+  0x040n, // M
+  0x080n, // PS
+  0x100n, // G
+  0x200n, // W, VPTE_WIRED
+  0x400n, // MANAGED
+  0x800n, // DEVICE: a vkernel has no device memory; the place is kept
+  0x000n, // N
+  1n << 63n, // NX
+];
+
+/**
+ * Page tables of a vkernel (`sys/sys/vkernel.h`, with the bits of the Summer of Code work, which are the hardware's: VMX walks the same
+ * tables). Frames are offsets in the vkernel's memory. No memory types: all is ordinary memory of a process.
+ *
+ * Deviation: NX is the hardware's bit 63; in 2017 it became 0x800, which no processor understands, when VMM was off by default.
+ */
+export const VPTE_FORMAT: PmapFormat = {
+  pmapBits: VPTE_BITS,
+  protectionCodes: protectionCodes(VPTE_BITS),
+  pmapCacheBits: [0n, 0n, 0n, 0n, 0n, 0n, 0n, 0n],
+  pmapCacheMask: 0n,
 };

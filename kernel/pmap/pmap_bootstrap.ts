@@ -6,7 +6,7 @@
  *
  *     slot 256          recursive, in every root
  *     slot 384 …        direct map of all RAM: 2-MiB pages, global, not executable
- *     slot 511          kernel: [VM_MIN_KERNEL_ADDRESS, + BOOT_KVA_BYTES)   given out here, page by page (pmapBootAlloc)
+ *     slot 511          kernel: [kvaMin, + BOOT_KVA_BYTES)   given out here, page by page (pmapBootAlloc)
  *                               [virtualStart, virtualEnd)                  kernel_map's
  *                               [KERNBASE, …)                               image and devices: mapped once, global
  *
@@ -16,7 +16,7 @@ import { type Gva, gva, type Hpa, hpa, PAGE_SIZE } from "../../hw/address.ts";
 import type { Exec, GateCpu } from "../../hw/gates.ts";
 import { Cx } from "../context.ts";
 import type { Kernel } from "../kernel.ts";
-import { DMPML4I, KERNBASE, KPML4I, physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import {
   VM_ALLOC_INTERRUPT,
   VM_ALLOC_SYSTEM,
@@ -36,12 +36,9 @@ import {
   PG_PS_IDX,
   PG_RW_IDX,
   PG_V_IDX,
-  REGULAR_FORMAT,
 } from "./pmap_bits.ts";
 import { entryIn, indexAt, pteFrame } from "./pmap_pte.ts";
 
-/** First address of kernel virtual memory (`VM_MIN_KERNEL_ADDRESS`). */
-export const VM_MIN_KERNEL_ADDRESS: Gva = gva(0xffff_ff80_0000_0000n);
 /** Bytes of it that {@link pmapBootAlloc} gives out. */
 export const BOOT_KVA_BYTES = 0x400_0000;
 
@@ -50,9 +47,11 @@ const PAGE = BigInt(PAGE_SIZE);
 /** All processors that there can be: the kernel's pmap is active everywhere. */
 const ALL_CPUS = 0xffff;
 
-const B = REGULAR_FORMAT.pmapBits;
 /** An entry that leads to a table. */
-const TABLE = B[PG_V_IDX]! | B[PG_RW_IDX]! | B[PG_A_IDX]! | B[PG_M_IDX]!;
+function tableBits(k: Kernel): bigint {
+  const bits = k.pmap.kernelPmap.pmapBits;
+  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]!;
+}
 
 /** A mapping of the kernel's own window. */
 export interface StaticMapping {
@@ -70,17 +69,21 @@ export interface PmapBootstrapOptions {
   readonly available: readonly PhysRange[];
   /** Bytes that the direct map covers, from physical address 0: end of RAM. */
   readonly memoryBytes: number;
+  /** Map all RAM at the layout's `dmapMin` in these tables; false where the direct map is another's affair. */
+  readonly directMap: boolean;
+  /** Slots of the root that every address space has too. */
+  readonly kernelSlots: readonly number[];
   /** Mappings of the kernel's own window: the image (code read-only, data not executable), devices. */
   readonly static: readonly StaticMapping[];
 }
 
 /**
- * Builds the kernel's page tables and loads them (`pmap_bootstrap`); leaves `physAvail`, `virtualStart` and `virtualEnd` in `k.pmap`. Gives
- * the root's address, for the other processors.
+ * Builds the kernel's page tables (`pmap_bootstrap`); leaves `physAvail`, `virtualStart` and `virtualEnd` in `k.pmap`. Gives the root's
+ * address, which the platform loads.
  */
 export function* pmapBootstrap(k: Kernel, cpu: GateCpu, options: PmapBootstrapOptions): Exec<Hpa> {
   const state = k.pmap;
-  yield* pmapInitPat(cpu);
+  state.kernelPmap.setFormat(k.platform.pmapFormat);
   state.physAvail = options.available.map(({ start, end }) => ({
     start: hpa(Math.ceil(start / PAGE_SIZE) * PAGE_SIZE),
     end: hpa(Math.floor(end / PAGE_SIZE) * PAGE_SIZE),
@@ -88,44 +91,46 @@ export function* pmapBootstrap(k: Kernel, cpu: GateCpu, options: PmapBootstrapOp
   state.dmapBytes = Math.ceil(options.memoryBytes / LARGE_PAGE) * LARGE_PAGE;
 
   const root = yield* bootPage(k, cpu);
-  state.kernelPmap.pmPml4 = physToDmap(root);
+  state.kernelPmap.pmPml4 = physToDmap(k, root);
   state.kernelPmap.pmActive = ALL_CPUS;
-  yield* cpu.store64(entryIn(root, PML4PML4I), BigInt(root) | TABLE);
-  yield* directMap(k, cpu, root);
+  yield* cpu.store64(entryIn(k, root, PML4PML4I), BigInt(root) | tableBits(k));
+  if (options.directMap) yield* directMap(k, cpu, root);
   for (const mapping of options.static) yield* staticMap(k, cpu, mapping);
-  yield* bootTable(k, cpu, VM_MIN_KERNEL_ADDRESS);
-  for (const slot of [DMPML4I, KPML4I]) {
-    state.kernelSlots.set(slot, yield* cpu.load64(entryIn(root, slot)));
+  const { kvaMin, kvaEnd } = k.layout;
+  yield* bootTable(k, cpu, kvaMin);
+  for (const slot of options.kernelSlots) {
+    state.kernelSlots.set(slot, yield* cpu.load64(entryIn(k, root, slot)));
   }
   // An unmapped page first, and between all that is given out.
-  state.bootKva = gva(VM_MIN_KERNEL_ADDRESS + PAGE);
-  state.virtualStart = gva(VM_MIN_KERNEL_ADDRESS + BigInt(BOOT_KVA_BYTES));
-  state.virtualEnd = KERNBASE;
-  state.kernelVmEnd = gva(VM_MIN_KERNEL_ADDRESS + BigInt(LARGE_PAGE));
-  yield* cpu.loadCr3(BigInt(root));
+  state.bootKva = gva(kvaMin + PAGE);
+  state.virtualStart = gva(kvaMin + BigInt(BOOT_KVA_BYTES));
+  state.virtualEnd = kvaEnd;
+  state.kernelVmEnd = gva(kvaMin + BigInt(LARGE_PAGE));
   return root;
 }
 
 /** All RAM, at the same distance, in large pages. */
 function* directMap(k: Kernel, cpu: GateCpu, root: Hpa): Exec<void> {
+  const B = k.pmap.kernelPmap.pmapBits;
   const bits = B[PG_V_IDX]! | B[PG_RW_IDX]! | B[PG_A_IDX]! | B[PG_M_IDX]! | B[PG_PS_IDX]! | B[PG_G_IDX]! |
     B[PG_NX_IDX]!;
   for (let pa = 0; pa < k.pmap.dmapBytes; pa += LARGE_PAGE) {
-    const va = physToDmap(hpa(pa));
+    const va = physToDmap(k, hpa(pa));
     const pd = yield* tableBelow(k, cpu, yield* tableBelow(k, cpu, root, indexAt(va, 4)), indexAt(va, 3));
-    yield* cpu.store64(entryIn(pd, indexAt(va, 2)), BigInt(pa) | bits);
+    yield* cpu.store64(entryIn(k, pd, indexAt(va, 2)), BigInt(pa) | bits);
   }
 }
 
 /** Maps a piece of the kernel's own window for good. */
 function* staticMap(k: Kernel, cpu: GateCpu, mapping: StaticMapping): Exec<void> {
+  const B = k.pmap.kernelPmap.pmapBits;
   const bits = B[PG_V_IDX]! | B[PG_A_IDX]! | B[PG_G_IDX]! |
     (mapping.write ? B[PG_RW_IDX]! | B[PG_M_IDX]! : 0n) |
     (mapping.execute ? 0n : B[PG_NX_IDX]!) | (mapping.uncached ? B[PG_N_IDX]! : 0n);
   for (let offset = 0; offset < mapping.bytes; offset += PAGE_SIZE) {
     const va = gva(mapping.va + BigInt(offset));
     const table = yield* bootTable(k, cpu, va);
-    yield* cpu.store64(entryIn(table, indexAt(va, 1)), BigInt(mapping.pa + offset) | bits);
+    yield* cpu.store64(entryIn(k, table, indexAt(va, 1)), BigInt(mapping.pa + offset) | bits);
   }
 }
 
@@ -134,7 +139,7 @@ function* bootTable(k: Kernel, cpu: GateCpu, va: Gva): Exec<Hpa> {
   const { kernelPts, kernelPmap } = k.pmap;
   const known = kernelPts.get(pmapPtPindex(va));
   if (known !== undefined) return known;
-  let table = hpa(Number(kernelPmap.pmPml4! - physToDmap(hpa(0))));
+  let table = hpa(Number(kernelPmap.pmPml4! - physToDmap(k, hpa(0))));
   for (let level = 4; level >= 2; level--) table = yield* tableBelow(k, cpu, table, indexAt(va, level));
   kernelPts.set(pmapPtPindex(va), table);
   return table;
@@ -142,11 +147,11 @@ function* bootTable(k: Kernel, cpu: GateCpu, va: Gva): Exec<Hpa> {
 
 /** The table that an entry leads to, made if it is missing. */
 function* tableBelow(k: Kernel, cpu: GateCpu, table: Hpa, index: number): Exec<Hpa> {
-  const at = entryIn(table, index);
+  const at = entryIn(k, table, index);
   const entry = yield* cpu.load64(at);
   if (entry !== 0n) return pteFrame(entry);
   const page = yield* bootPage(k, cpu);
-  yield* cpu.store64(at, BigInt(page) | TABLE);
+  yield* cpu.store64(at, BigInt(page) | tableBits(k));
   return page;
 }
 
@@ -154,7 +159,7 @@ function* tableBelow(k: Kernel, cpu: GateCpu, table: Hpa, index: number): Exec<H
 function* bootPage(k: Kernel, cpu: GateCpu): Exec<Hpa> {
   const page = k.pmap.pmapInitialized ? latePage(new Cx(k, cpu)) : earlyPage(k);
   if (page === undefined) cpu.panic("pmap_bootstrap: there is not enough memory for the kernel");
-  yield* cpu.zeroBytes(physToDmap(page), PAGE_SIZE);
+  yield* cpu.zeroBytes(physToDmap(k, page), PAGE_SIZE);
   return page;
 }
 
@@ -187,11 +192,11 @@ export function* pmapBootAlloc(k: Kernel, cpu: GateCpu, bytes: number): Exec<Gva
   const end = start + BigInt(Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE);
   if (end >= state.virtualStart) cpu.panic("pmap_boot_alloc: the window for boot's allocations is full");
   state.bootKva = gva(end + PAGE);
-  const bits = TABLE | B[PG_NX_IDX]!;
+  const bits = tableBits(k) | k.pmap.kernelPmap.pmapBits[PG_NX_IDX]!;
   for (let va: bigint = start; va < end; va += PAGE) {
     const table = yield* bootTable(k, cpu, gva(va));
     const page = yield* bootPage(k, cpu);
-    yield* cpu.store64(entryIn(table, indexAt(gva(va), 1)), BigInt(page) | bits);
+    yield* cpu.store64(entryIn(k, table, indexAt(gva(va), 1)), BigInt(page) | bits);
   }
   return start;
 }

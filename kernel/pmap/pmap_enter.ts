@@ -67,7 +67,7 @@ export function* pmapEnter(
 ): Exec<void> {
   kassert((m.flags & (PG_BUSY | PG_UNMANAGED)) !== 0, "pmap_enter: page is not busy");
   va = (va & ~0xfffn) as Gva;
-  const user = isUserVa(va);
+  const user = isUserVa(cx, pmap, va);
   const managed = (m.flags & PG_UNMANAGED) === 0;
   kassert(
     user === (pmap !== cx.k.pmap.kernelPmap),
@@ -83,7 +83,7 @@ export function* pmapEnter(
     // Historical bug (76f1911e60): an unmanaged page has no pv of its own, and nothing else keeps two of the same address apart.
     pvPut(cx, pt);
   }
-  const ptep = pt === undefined ? vtopte(cx, va) : entryIn(pt.pvM!.physAddr, indexAt(va, 1));
+  const ptep = pt === undefined ? vtopte(cx, va) : entryIn(cx.k, pt.pvM!.physAddr, indexAt(va, 1));
   kassert(ptep !== undefined, () => `pmap_enter: kernel address 0x${va.toString(16)} has no page table`);
 
   const bits = pmap.pmapBits;

@@ -40,13 +40,13 @@ import {
 } from "../vm/vm_param.ts";
 import { type Pmap, pmapPtePindex, pmapPtPindex } from "./pmap.ts";
 import {
+  EPT_PMAP,
   PG_A_IDX,
   PG_M_IDX,
   PG_MANAGED_IDX,
   PG_RW_IDX,
   PG_U_IDX,
   PG_V_IDX,
-  REGULAR_PMAP,
   TYPE_IDX,
 } from "./pmap_bits.ts";
 import { pmapEnterQuick } from "./pmap_enter.ts";
@@ -64,13 +64,15 @@ const PAGE_OFFSET = 0xfffn;
  * does not go; the answer is old as soon as it is given, unless the page is wired.
  */
 function* readEntry(cx: Cx, pmap: Pmap, va: Gva): Exec<bigint> {
-  if (!isUserVa(va)) {
+  if (!isUserVa(cx, pmap, va)) {
     const ptep = vtopte(cx, va);
     return ptep === undefined ? 0n : yield* cx.cpu.load64(ptep);
   }
   const pt = yield* pvFind(cx, pmap, pmapPtPindex(va));
   if (pt === undefined) return 0n;
-  const entry = pt.pvM === undefined ? 0n : yield* cx.cpu.load64(entryIn(pt.pvM.physAddr, indexAt(va, 1)));
+  const entry = pt.pvM === undefined
+    ? 0n
+    : yield* cx.cpu.load64(entryIn(cx.k, pt.pvM.physAddr, indexAt(va, 1)));
   pvDrop(cx, pt);
   return entry;
 }
@@ -100,14 +102,14 @@ export function* pmapKvtom(cx: Cx, va: Gva): Exec<VmPage | undefined> {
  * Fails for EPT pmaps (January 2017, `dc039ae0ab`): their entries have no U to test.
  */
 export function* pmapFaultPageQuick(cx: Cx, pmap: Pmap, va: Gva, prot: VmProt): Exec<VmPage | undefined> {
-  if (pmap.pmapBits[TYPE_IDX] !== REGULAR_PMAP || !isUserVa(va)) return undefined;
+  if (pmap.pmapBits[TYPE_IDX] === EPT_PMAP || !isUserVa(cx, pmap, va)) return undefined;
   const pt = yield* pvGet(cx, pmap, pmapPtPindex(va));
   if (pt === undefined) return undefined;
   let m: VmPage | undefined;
   const { pv: pte, busy } = yield* pvGetTry(cx, pmap, pmapPtePindex(va));
   if (pte !== undefined && busy) pvDrop(cx, pte);
   else if (pte !== undefined) {
-    m = yield* holdMapped(cx, pmap, pte, entryIn(pt.pvM!.physAddr, indexAt(va, 1)), prot);
+    m = yield* holdMapped(cx, pmap, pte, entryIn(cx.k, pt.pvM!.physAddr, indexAt(va, 1)), prot);
     pvPut(cx, pte);
   }
   pvPut(cx, pt);
@@ -133,7 +135,7 @@ export function* pmapPrefaultOk(cx: Cx, pmap: Pmap, va: Gva): Exec<boolean> {
   const pt = yield* pvFind(cx, pmap, pmapPtPindex(va));
   if (pt === undefined) return false;
   const empty = pt.pvM !== undefined &&
-    (yield* cx.cpu.load64(entryIn(pt.pvM.physAddr, indexAt(va, 1)))) === 0n;
+    (yield* cx.cpu.load64(entryIn(cx.k, pt.pvM.physAddr, indexAt(va, 1)))) === 0n;
   pvDrop(cx, pt);
   return empty;
 }

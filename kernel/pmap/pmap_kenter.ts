@@ -132,7 +132,7 @@ function* growTable(cx: Cx, va: Gva): Exec<void> {
   kassert(slot !== undefined, `pmap_growkernel: 0x${va.toString(16)} is not kernel virtual memory`);
   let table = pteFrame(slot);
   for (let level = 3; level >= 2; level--) {
-    const at = entryIn(table, indexAt(va, level));
+    const at = entryIn(cx.k, table, indexAt(va, level));
     let entry = yield* cx.cpu.load64(at);
     kassert((entry & bits[PG_PS_IDX]!) === 0n, "pmap_growkernel: a large page is in the way");
     if ((entry & bits[PG_V_IDX]!) === 0n) {

@@ -8,14 +8,14 @@
 import { type Hpa, PAGE_SIZE } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 
 /** Fills a page with zeros (`pmap_zero_page`). @param pa Page aligned. */
 export function* pmapZeroPage(cx: Cx, pa: Hpa): Exec<void> {
-  yield* cx.cpu.zeroBytes(physToDmap(pa), PAGE_SIZE);
+  yield* cx.cpu.zeroBytes(physToDmap(cx.k, pa), PAGE_SIZE);
 }
 
 /** Copies a page (`pmap_copy_page`). @param from Page aligned. @param to Page aligned, another one. */
 export function* pmapCopyPage(cx: Cx, from: Hpa, to: Hpa): Exec<void> {
-  yield* cx.cpu.copyBytes(physToDmap(to), physToDmap(from), PAGE_SIZE);
+  yield* cx.cpu.copyBytes(physToDmap(cx.k, to), physToDmap(cx.k, from), PAGE_SIZE);
 }

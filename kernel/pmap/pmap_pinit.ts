@@ -11,10 +11,11 @@
 import { type Gva, gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
+import type { Kernel } from "../kernel.ts";
 import { kassert } from "../kern/panic.ts";
 import { spinLock, spinUnlock } from "../lwkt/spinlock.ts";
 import { lwktGettoken, lwktReltoken } from "../lwkt/token.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import {
   PG_MAPPED,
   PG_UNMANAGED,
@@ -27,6 +28,7 @@ import { pindexLevel, type Pmap, pmapPml4Pindex, PML4PML4I } from "./pmap.ts";
 import { pmapAllocTable } from "./pmap_allocpte.ts";
 import {
   EPT_FORMAT,
+  EPT_PMAP,
   PG_A_IDX,
   PG_M_IDX,
   PG_RW_IDX,
@@ -34,8 +36,6 @@ import {
   PMAP_EMULATE_AD_BITS,
   PMAP_FLAG_SIMPLE,
   PMAP_HVM,
-  REGULAR_FORMAT,
-  REGULAR_PMAP,
   TYPE_IDX,
 } from "./pmap_bits.ts";
 import { entryIn } from "./pmap_pte.ts";
@@ -47,20 +47,20 @@ const USER_SLOTS = 256;
 /** Bytes of a root page from there on. */
 const KERNEL_HALF_BYTES = 2048;
 
-/** Gives a pmap the regular format and the `std_*` user access (`pmap_pinit_defaults`). */
-function pmapPinitDefaults(pmap: Pmap): void {
-  pmap.setFormat(REGULAR_FORMAT);
-  pmap.userAccess = undefined;
+/** Gives a pmap the format and the user access of the platform (`pmap_pinit_defaults`). */
+function pmapPinitDefaults(k: Kernel, pmap: Pmap): void {
+  pmap.setFormat(k.platform.pmapFormat);
+  pmap.userAccess = k.platform.userAccess;
 }
 
 /** Initialises what every pmap has (`pmap_pinit_simple`): one reference, active nowhere, the regular format. */
-export function pmapPinitSimple(_cx: Cx, pmap: Pmap): void {
+export function pmapPinitSimple(cx: Cx, pmap: Pmap): void {
   kassert(pmap.pmActive === 0, "pmap_pinit: a CPU has the pmap active");
   pmap.pmCount = 1;
   pmap.pmActiveLock = false;
   pmap.pmFlags = PMAP_FLAG_SIMPLE;
   pmap.pmStats.wiredCount = 0;
-  pmapPinitDefaults(pmap);
+  pmapPinitDefaults(cx.k, pmap);
 }
 
 /**
@@ -68,17 +68,19 @@ export function pmapPinitSimple(_cx: Cx, pmap: Pmap): void {
  * {@link pmapRelease} kept is used again, but not one that was EPT's: without the kernel's entries it must never get into CR3.
  */
 export function* pmapPinit(cx: Cx, pmap: Pmap): Exec<void> {
-  if (pmap.pmPmlpv !== undefined && pmap.pmapBits[TYPE_IDX] !== REGULAR_PMAP) yield* pmapPuninit(cx, pmap);
+  if (pmap.pmPmlpv !== undefined && pmap.pmapBits[TYPE_IDX] === EPT_PMAP) yield* pmapPuninit(cx, pmap);
   pmapPinitSimple(cx, pmap);
   pmap.pmFlags &= ~PMAP_FLAG_SIMPLE;
   if (pmap.pmPmlpv === undefined) {
     const pv = yield* pmapAllocTable(cx, pmap, pmapPml4Pindex());
     const root = pv.pvM!.physAddr;
-    for (const [slot, entry] of cx.k.pmap.kernelSlots) yield* cx.cpu.store64(entryIn(root, slot), entry);
+    for (const [slot, entry] of cx.k.pmap.kernelSlots) {
+      yield* cx.cpu.store64(entryIn(cx.k, root, slot), entry);
+    }
     const bits = pmap.pmapBits;
     const recursive = bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]!;
-    yield* cx.cpu.store64(entryIn(root, PML4PML4I), BigInt(root) | recursive);
-    pmap.pmPml4 = physToDmap(root);
+    yield* cx.cpu.store64(entryIn(cx.k, root, PML4PML4I), BigInt(root) | recursive);
+    pmap.pmPml4 = physToDmap(cx.k, root);
     pmap.pmPmlpv = pv;
     pvPut(cx, pv);
   }
@@ -182,6 +184,6 @@ export function* vmxEptPmapPinit(cx: Cx, pmap: Pmap, emulateAd: boolean): Exec<v
   kassert(pmap.pmActive === 0, "vmx_ept_pmap_pinit: the pmap is in a CPU's CR3");
   pmap.setFormat(EPT_FORMAT);
   pmap.pmFlags |= PMAP_HVM | (emulateAd ? PMAP_EMULATE_AD_BITS : 0);
-  const upper: Gva = gva(entryIn(pmap.pmPmlpv!.pvM!.physAddr, USER_SLOTS));
+  const upper: Gva = gva(entryIn(cx.k, pmap.pmPmlpv!.pvM!.physAddr, USER_SLOTS));
   yield* cx.cpu.zeroBytes(upper, KERNEL_HALF_BYTES);
 }

@@ -9,30 +9,32 @@
 import { type Gva, type Hpa, hpa } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
+import type { Kernel } from "../kernel.ts";
 import { kassert } from "../kern/panic.ts";
-import { physToDmap, VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
+import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import type { VmPage } from "../vm/vm_page.ts";
-import { indexInParent, NPTEPG, type Pmap, pmapPtePindex, pmapPtPindex } from "./pmap.ts";
+import { indexInParent, NPTEPG, pindexLevel, type Pmap, pmapPtPindex } from "./pmap.ts";
 import { PG_FRAME, PG_PS_IDX, PG_V_IDX } from "./pmap_bits.ts";
 import type { PvEntry } from "./pv_entry.ts";
 
 /** Bytes of an entry. */
 const PTE_BYTES = 8;
 
-/** Whether an address is the user's, by the page (`va < VM_MAX_USER_ADDRESS`). */
-export function isUserVa(va: Gva): boolean {
-  return va < VM_MAX_USER_ADDRESS;
+/** Whether an address of a pmap is the user's: has tables with pv entries. In a vkernel the kernel's addresses are no greater ones than the users'. */
+export function isUserVa(cx: Cx, pmap: Pmap, va: Gva): boolean {
+  return pmap !== cx.k.pmap.kernelPmap && va < VM_MAX_USER_ADDRESS;
 }
 
 /** Address of entry `index` of the table in a frame. */
-export function entryIn(table: Hpa, index: number): Gva {
-  return (physToDmap(table) + BigInt(index * PTE_BYTES)) as Gva;
+export function entryIn(k: Kernel, table: Hpa, index: number): Gva {
+  return (physToDmap(k, table) + BigInt(index * PTE_BYTES)) as Gva;
 }
 
 /** Address of the entry that names `pindex` in its parent's page (`pv_pte_lookup`). */
-export function pvPteLookup(parent: PvEntry, pindex: number): Gva {
+export function pvPteLookup(k: Kernel, parent: PvEntry, pindex: number): Gva {
   kassert(parent.pvM !== undefined, "pv_pte_lookup: the table has no page");
-  return entryIn(parent.pvM.physAddr, indexInParent(pindex));
+  return entryIn(k, parent.pvM.physAddr, indexInParent(pindex));
 }
 
 /** Frame of an entry. */
@@ -48,7 +50,7 @@ export function indexAt(va: Gva, level: number): number {
 /** Address of a kernel page's entry (`vtopte`); undefined where kernel virtual memory has no tables yet. */
 export function vtopte(cx: Cx, va: Gva): Gva | undefined {
   const table = cx.k.pmap.kernelPts.get(pmapPtPindex(va));
-  return table === undefined ? undefined : entryIn(table, indexAt(va, 1));
+  return table === undefined ? undefined : entryIn(cx.k, table, indexAt(va, 1));
 }
 
 /**
@@ -57,14 +59,14 @@ export function vtopte(cx: Cx, va: Gva): Gva | undefined {
  * address space.
  */
 export function* pmapPte(cx: Cx, pmap: Pmap, va: Gva): Exec<Gva | undefined> {
-  if (pmap === cx.k.pmap.kernelPmap && !isUserVa(va)) return vtopte(cx, va);
+  if (pmap === cx.k.pmap.kernelPmap) return vtopte(cx, va);
   if (pmap.pmPml4 === undefined) return undefined;
   const valid = pmap.pmapBits[PG_V_IDX]!, large = pmap.pmapBits[PG_PS_IDX]!;
   let at = (pmap.pmPml4 + BigInt(indexAt(va, 4) * PTE_BYTES)) as Gva;
   for (let level = 3; level >= 1; level--) {
     const entry = yield* cx.cpu.load64(at);
     if ((entry & valid) === 0n || (level < 3 && (entry & large) !== 0n)) return undefined;
-    at = entryIn(pteFrame(entry), indexAt(va, level));
+    at = entryIn(cx.k, pteFrame(entry), indexAt(va, level));
   }
   return at;
 }
@@ -86,11 +88,10 @@ function pteVa(pindex: number): Gva {
   return BigInt.asUintN(64, BigInt.asIntN(48, BigInt(pindex) << 12n)) as Gva;
 }
 
-/** Whether a pindex is that of a kernel page: no table of it has a pv. */
-export function isKernelPte(pindex: number): boolean {
-  return pindex >= KERNEL_PTE && pindex < pmapPtPindex(0n);
+/** Whether a pindex of a pmap is that of a kernel page: no table of it has a pv. */
+export function isKernelPte(k: Kernel, pmap: Pmap, pindex: number): boolean {
+  return pmap === k.pmap.kernelPmap && pindexLevel(pindex) === 0;
 }
-const KERNEL_PTE = pmapPtePindex(0x8000_0000_0000n);
 
 /** Clears bits of an entry in one step (`atomic_clear_long`); gives what was there. */
 export function* pteClearBits(cx: Cx, ptep: Gva, bits: bigint): Exec<bigint> {

@@ -59,7 +59,7 @@ export function* pmapRemovePvPte(
   const pmap = pv.pvPmap;
   kassert(pmap !== undefined, "pmap_remove_pv_pte: pv entry belongs to no pmap");
   const level = pindexLevel(pv.pvPindex);
-  const kernel = isKernelPte(pv.pvPindex);
+  const kernel = isKernelPte(cx.k, pmap, pv.pvPindex);
   let got: PvEntry | undefined;
   if (parent === undefined && !kernel && level < 4) {
     parent = got = yield* pvGet(cx, pmap, parentPindex(pv.pvPindex));
@@ -68,7 +68,7 @@ export function* pmapRemovePvPte(
   if (level === 0) yield* removeMapping(cx, pmap, pv, parent, info);
   else if (parent !== undefined) {
     kassert(info === undefined, "pmap_remove_pv_pte: a table is removed from a pmap in use");
-    const slot = pvPteLookup(parent, pv.pvPindex);
+    const slot = pvPteLookup(cx.k, parent, pv.pvPindex);
     const old = yield* cx.cpu.xchg64(slot, 0n);
     kassert(pteFrame(old) === pv.pvM?.physAddr, "pmap_remove_pv_pte: the entry leads to another table");
   }
@@ -84,7 +84,7 @@ function* removeMapping(
   info: PmapInvalInfo | undefined,
 ): Exec<void> {
   const va = pvVa(pv), bits = pmap.pmapBits;
-  const ptep = parent === undefined ? vtopte(cx, va) : pvPteLookup(parent, pv.pvPindex);
+  const ptep = parent === undefined ? vtopte(cx, va) : pvPteLookup(cx.k, parent, pv.pvPindex);
   kassert(ptep !== undefined, "pmap_remove_pv_pte: a kernel mapping has no table");
   // Historical bug (4dd1b99459): the page takes over A and M while the hardware can still set them.
   const early = cx.k.bug("attributes-before-inval");

@@ -48,7 +48,7 @@ export function* pmapScan(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, func: PmapScan
   kassert(((sva | eva) & 0xfffn) === 0n, "pmap_scan: the range does not consist of pages");
   yield* lwktGettoken(cx, pmap.pmToken);
   if (pmap.pmStats.residentCount !== 0 || pmap === cx.k.pmap.kernelPmap) {
-    if (!isUserVa(sva)) yield* scanKernel(cx, pmap, sva, eva, func);
+    if (!isUserVa(cx, pmap, sva)) yield* scanKernel(cx, pmap, sva, eva, func);
     else if (sva + PAGE === eva) yield* scanPage(cx, pmap, sva, func);
     else yield* scanUser(cx, pmap, sva, eva, func);
   }
@@ -71,7 +71,7 @@ function* scanPage(cx: Cx, pmap: Pmap, va: Gva, func: PmapScanFunc): Exec<void> 
       yield* pvWait(cx, late);
       continue;
     }
-    yield* call(cx, pmap, { va, ptep: entryIn(pt.pvM!.physAddr, indexAt(va, 1)), pte, pt }, func);
+    yield* call(cx, pmap, { va, ptep: entryIn(cx.k, pt.pvM!.physAddr, indexAt(va, 1)), pte, pt }, func);
     pvPut(cx, pt);
     return;
   }
@@ -151,7 +151,10 @@ function* scanTable(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, func: PmapScanFunc):
     const table = pt.pvM!.physAddr;
     // While the PT page's pv is locked nobody enters anything; what is empty now stays so and needs no second look.
     const first = indexAt(gva(va), 1);
-    const bytes = yield* cx.cpu.loadBytes(entryIn(table, first), (indexAt(gva(eva - 1n), 1) - first + 1) * 8);
+    const bytes = yield* cx.cpu.loadBytes(
+      entryIn(cx.k, table, first),
+      (indexAt(gva(eva - 1n), 1) - first + 1) * 8,
+    );
     const words = new BigUint64Array(bytes.buffer);
     kassert(words.length <= NPTEPG, "pmap_scan: the range leaves its table");
     for (let i = 0; i < words.length; i++, va += PAGE) {
@@ -162,7 +165,7 @@ function* scanTable(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, func: PmapScanFunc):
         yield* pvWait(cx, pte!);
         continue restart;
       }
-      yield* call(cx, pmap, { va: gva(va), ptep: entryIn(table, first + i), pte, pt }, func);
+      yield* call(cx, pmap, { va: gva(va), ptep: entryIn(cx.k, table, first + i), pte, pt }, func);
     }
     pvPut(cx, pt);
     return;

@@ -18,22 +18,22 @@ import type { Cx } from "../context.ts";
 import { kassert } from "../kern/panic.ts";
 import { lwktProcessIpiq } from "../lwkt/ipiq.ts";
 import { critEnter, critExit, type Thread } from "../lwkt/thread.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import type { Lwp, Proc } from "../proc/proc.ts";
 import type { Vmspace } from "../vm/vmspace.ts";
 import type { Pmap } from "./pmap.ts";
-import { REGULAR_PMAP, TYPE_IDX } from "./pmap_bits.ts";
+import { EPT_PMAP, TYPE_IDX } from "./pmap_bits.ts";
 
 /** Physical address of the kernel's root (`KPML4phys`). */
 export function kernelRoot(cx: Cx): Hpa {
   const { pmPml4 } = cx.k.pmap.kernelPmap;
   kassert(pmPml4 !== undefined, "pmap: the kernel has no page tables yet");
-  return hpa(Number(pmPml4 - physToDmap(hpa(0))));
+  return hpa(Number(pmPml4 - physToDmap(cx.k, hpa(0))));
 }
 
 /** What CR3 is while a pmap is in force (`pcb_cr3`): its root, or the kernel's if it is no regular one. */
 export function pmapCr3(cx: Cx, pmap: Pmap): Hpa {
-  if (pmap.pmapBits[TYPE_IDX] !== REGULAR_PMAP) return kernelRoot(cx);
+  if (pmap.pmapBits[TYPE_IDX] === EPT_PMAP) return kernelRoot(cx);
   const root = pmap.pmPmlpv?.pvM;
   kassert(root !== undefined, "pmap: a pmap without a root would be loaded");
   return root.physAddr;

@@ -10,7 +10,7 @@ import { gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { kassert } from "../kern/panic.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import {
   OBJT_PHYS,
   type VmObject,
@@ -42,7 +42,7 @@ export function* sigtrampObject(cx: Cx): Exec<VmObject> {
     if (!state.filled) {
       const page = new Uint8Array(4096).fill(0xcc);
       page.set(SIGCODE);
-      yield* cx.cpu.storeBytes(gva(physToDmap(vmPageToPhys(m))), page);
+      yield* cx.cpu.storeBytes(gva(physToDmap(cx.k, vmPageToPhys(m))), page);
       m.valid = VM_PAGE_BITS_ALL;
       vmPageWire(cx, m);
       state.filled = true;

@@ -288,7 +288,7 @@ function* answer(cx: Cx, lwp: Lwp, view: DataView, result: SyscallResult): Exec<
 export function* userret(cx: Cx): Exec<void> {
   const { platform } = cx.k;
   for (;;) {
-    cx.cpu.setInterrupts(true);
+    cx.setInterrupts(true);
     if (cx.gd.gdReqflags & RQF_IDLECHECK_MASK) yield* splz(cx);
     yield* platform.consoleDrain(cx);
     yield* platform.flushIpis(cx);
@@ -299,7 +299,7 @@ export function* userret(cx: Cx): Exec<void> {
     cx.gd.gdReqflags &= ~(RQF.AST_SIGNAL | RQF.AST_OWEUPC);
     yield* procUserret(cx);
     yield* acquireCurproc(cx);
-    cx.cpu.setInterrupts(false);
+    cx.setInterrupts(false);
     yield* platform.flushIpis(cx);
     const gd = cx.gd;
     if ((gd.gdReqflags & (RQF_AST_MASK | RQF_IDLECHECK_MASK)) === 0 && !lwpHasWork(cx.lwp!)) break;

@@ -10,7 +10,7 @@
 import { type Hpa, hpa } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 
 /** One entry. */
 export interface ArchiveEntry {
@@ -45,7 +45,7 @@ function* bytesAt(cx: Cx, pa: number, length: number, end: number): Exec<Uint8Ar
   if (length < 0 || pa + length > end) {
     throw new ArchiveError(`it ends at 0x${pa.toString(16)}, within an entry`);
   }
-  return yield* cx.cpu.loadBytes(physToDmap(hpa(pa)), length);
+  return yield* cx.cpu.loadBytes(physToDmap(cx.k, hpa(pa)), length);
 }
 
 /** Text up to the first zero byte. */

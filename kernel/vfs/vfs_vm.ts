@@ -14,7 +14,7 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { ERRNO } from "../kern/errno.ts";
 import { kassert } from "../kern/panic.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import {
   OBJ_NOMSYNC,
   OBJT_VNODE,
@@ -84,7 +84,7 @@ export function* vnodePagerSetsize(cx: Cx, vp: Vnode, newSize: number): Exec<voi
     const m = rest === 0 ? undefined : yield* vmPageLookupBusyWait(cx, object, newPages - 1, false, "vsetsz");
     if (m !== undefined) {
       // Programs that have the page mapped see the zeros at once: the frame stays the same.
-      yield* cx.cpu.zeroBytes(gva(physToDmap(m.physAddr) + BigInt(rest)), PAGE_SIZE - rest);
+      yield* cx.cpu.zeroBytes(gva(physToDmap(cx.k, m.physAddr) + BigInt(rest)), PAGE_SIZE - rest);
       vmPageWakeup(cx, m);
     }
   }

@@ -12,7 +12,7 @@ import { gva, PAGE_SIZE } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { kassert } from "../kern/panic.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import { pmapCopyPage, pmapZeroPage } from "../pmap/pmap_page.ts";
 import { pmapIsModified, pmapPageProtect } from "../pmap/pmap_protect.ts";
 import {
@@ -77,7 +77,7 @@ export function vmPageSetInvalid(m: VmPage, base: number, size: number): void {
 export function* vmPageZeroInvalid(cx: Cx, m: VmPage, setvalid: boolean): Exec<void> {
   for (let block = 0; block < PAGE_SIZE / DEV_BSIZE; block++) {
     if (m.valid & (1 << block)) continue;
-    const at = gva(physToDmap(m.physAddr) + BigInt(block * DEV_BSIZE));
+    const at = gva(physToDmap(cx.k, m.physAddr) + BigInt(block * DEV_BSIZE));
     yield* cx.cpu.zeroBytes(at, DEV_BSIZE);
   }
   if (setvalid) m.valid = VM_PAGE_BITS_ALL;

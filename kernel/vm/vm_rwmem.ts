@@ -12,7 +12,7 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { copyin } from "../kern/copy.ts";
 import { ERRNO } from "../kern/errno.ts";
-import { physToDmap } from "../platform/pc64/vmparam.ts";
+import { physToDmap } from "../platform/layout.ts";
 import { VM_FAULT_DIRTY } from "./vm_fault_object.ts";
 import { vmFaultPage } from "./vm_fault_page.ts";
 import { vmPageUnhold, vmPageWakeup } from "./vm_page.ts";
@@ -36,7 +36,7 @@ export function* vmspaceReadmem(
   const m = yield* vmFaultPage(cx, vm.vmMap, va, VM_PROT_READ, 0);
   let result: Uint8Array<ArrayBuffer> | undefined;
   if (typeof m !== "number") {
-    result = yield* cx.cpu.loadBytes(gva(physToDmap(m.physAddr) + (va & OFFSET)), bytes);
+    result = yield* cx.cpu.loadBytes(gva(physToDmap(cx.k, m.physAddr) + (va & OFFSET)), bytes);
     vmPageUnhold(cx, m);
   }
   yield* vmspaceDrop(cx, vm);
@@ -66,7 +66,7 @@ export function* vmspaceWritemem(
   if (typeof m !== "number") {
     data ??= yield* copyin(cx, from, bytes);
     if (data !== undefined) {
-      yield* cx.cpu.storeBytes(gva(physToDmap(m.physAddr) + (va & OFFSET)), data);
+      yield* cx.cpu.storeBytes(gva(physToDmap(cx.k, m.physAddr) + (va & OFFSET)), data);
     }
     if (busy) vmPageWakeup(cx, m);
     else vmPageUnhold(cx, m);

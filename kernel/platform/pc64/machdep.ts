@@ -8,7 +8,7 @@
 import { type Gva, gva, type Hpa, hpa, PAGE_SIZE } from "../../../hw/address.ts";
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 import type { Kernel } from "../../kernel.ts";
-import { pmapBootAlloc, pmapBootstrap } from "../../pmap/pmap_bootstrap.ts";
+import { pmapBootAlloc, pmapBootstrap, pmapInitPat } from "../../pmap/pmap_bootstrap.ts";
 import { cninit } from "./console.ts";
 import { GD } from "./globaldata.ts";
 import type { Pc64 } from "./pc64.ts";
@@ -17,9 +17,11 @@ import { encodeGdt, encodeIdt, encodePseudoDescriptor, encodeTss, IDT_BYTES, IST
 import {
   DEVICE_PAGES,
   deviceVa,
+  DMPML4I,
   GDT_BYTES,
   KERNBASE,
   KERNLOAD,
+  KPML4I,
   KSTACK_BYTES,
   physToDmap,
   SELECTOR,
@@ -65,12 +67,16 @@ export function* hammerTime(k: Kernel, pc64: Pc64, cpu: GateCpu): Exec<bigint> {
   const pml4 = yield* pmapBootstrap(k, cpu, {
     available: [{ start: hpa(end), end: hpa(k.memoryBytes) }],
     memoryBytes: k.memoryBytes,
+    directMap: true,
+    kernelSlots: [DMPML4I, KPML4I],
     static: [
       image(0, textBytes, false),
       image(textBytes, Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE, true),
       ...DEVICE_PAGES.map((pa) => ({ va: deviceVa(pa), pa, ...device })),
     ],
   });
+  yield* pmapInitPat(cpu);
+  yield* cpu.loadCr3(BigInt(pml4));
   yield* cpu.store64(gva(pc64.locore.kernelPml4), BigInt(pml4));
   const bsp = yield* cpuSetup(k, pc64, cpu, 0);
   return bsp.globaldata;

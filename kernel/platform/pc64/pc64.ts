@@ -13,6 +13,7 @@ import type { Kernel } from "../../kernel.ts";
 import { panic } from "../../kern/panic.ts";
 import { type Globaldata, RQF } from "../../lwkt/globaldata.ts";
 import type { Thread } from "../../lwkt/thread.ts";
+import { type PmapFormat, REGULAR_FORMAT } from "../../pmap/pmap_bits.ts";
 import { pmapSwitch } from "../../pmap/pmap_switch.ts";
 import type { Lwp } from "../../proc/proc.ts";
 import type { Platform, UserState } from "../platform.ts";
@@ -146,6 +147,13 @@ export class Pc64 implements Platform {
 
   switchedFrom(_cx: Cx, _from: Thread): void {}
 
+  interruptsEnabled(cx: Cx): boolean {
+    return cx.cpu.interruptsEnabled;
+  }
+  setInterrupts(cx: Cx, enabled: boolean): void {
+    cx.cpu.setInterrupts(enabled);
+  }
+
   *cpuHalt(cx: Cx): Exec<void> {
     cx.cpu.setInterrupts(true);
     yield* cx.cpu.hlt();
@@ -203,6 +211,9 @@ export class Pc64 implements Platform {
   }
 
   // ---- translation
+
+  readonly pmapFormat: PmapFormat = REGULAR_FORMAT;
+  readonly userAccess = undefined;
 
   /** Set while {@link cpuSwitch} changes address spaces: the running continuation stays with its own. */
   *loadCr3(cx: Cx, root: Hpa): Exec<void> {

@@ -7,11 +7,12 @@
  *     slot 511         kernel                   0xFFFF_FF80_0000_0000
  *                      image at KERNBASE + 1 M  0xFFFF_FFFF_8000_0000
  *
- * Room: leaf of `kernel/`; imports the address types.
+ * Room: leaf of `kernel/`; imports types.
  *
  * @module
  */
 import { type Gva, gva, type Hpa, hpa } from "../../../hw/address.ts";
+import type { KernelLayout } from "../layout.ts";
 
 /** First slot of the direct map in the PML4. */
 export const DMPML4I = 384;
@@ -21,6 +22,14 @@ export const KPML4I = 511;
 export const DMAP_MIN_ADDRESS: Gva = gva(0xffff_c000_0000_0000n);
 /** Linear address that physical address 0 has in the kernel's own 1-GiB window. */
 export const KERNBASE: Gva = gva(0xffff_ffff_8000_0000n);
+/** First address of kernel virtual memory (`VM_MIN_KERNEL_ADDRESS`). */
+export const VM_MIN_KERNEL_ADDRESS: Gva = gva(0xffff_ff80_0000_0000n);
+/** The layout of a kernel on the machine. */
+export const PC64_LAYOUT: KernelLayout = {
+  dmapMin: DMAP_MIN_ADDRESS,
+  kvaMin: VM_MIN_KERNEL_ADDRESS,
+  kvaEnd: KERNBASE,
+};
 /** Physical address at which the kernel's image is loaded. */
 export const KERNLOAD: Hpa = hpa(0x10_0000);
 /** First address that is not the user's. */

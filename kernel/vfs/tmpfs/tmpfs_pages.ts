@@ -16,7 +16,7 @@ import { gva, hpa } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
 import { ERRNO } from "../../kern/errno.ts";
-import { physToDmap } from "../../platform/pc64/vmparam.ts";
+import { physToDmap } from "../../platform/layout.ts";
 import { swapPagerAlloc, swapPagerFreespace, swapPagerUnswapped } from "../../vm/swap_pager.ts";
 import { OBJT_SWAP, type VmObject, vmObjectDrop, vmObjectHold } from "../../vm/vm_object.ts";
 import { vmObjectPageRemove } from "../../vm/vm_object_pages.ts";
@@ -67,14 +67,14 @@ export function* tmpfsGetpage(cx: Cx, vp: Vnode, m: VmPage): Exec<number> {
     const found = yield* fromAobj(cx, node.tnAobj, object, m);
     if (found !== undefined) return found;
   }
-  const va = physToDmap(m.physAddr);
+  const va = physToDmap(cx.k, m.physAddr);
   const offset = pindex * PAGE_SIZE;
   const archive = node.tnArchive;
   const bytes = archive === undefined ? 0 : Math.max(0, Math.min(PAGE_SIZE, archive.bytes - offset));
   if (bytes > 0) {
     cx.k.vmmeter.vVnodein++;
     cx.k.vmmeter.vVnodepgsin++;
-    yield* cx.cpu.copyBytes(va, physToDmap(hpa(archive!.pa + offset)), bytes);
+    yield* cx.cpu.copyBytes(va, physToDmap(cx.k, hpa(archive!.pa + offset)), bytes);
   }
   if (bytes < PAGE_SIZE) yield* cx.cpu.zeroBytes(gva(va + BigInt(bytes)), PAGE_SIZE - bytes);
   m.valid = VM_PAGE_BITS_ALL;
@@ -246,7 +246,7 @@ export function* tmpfsRegResize(cx: Cx, vp: Vnode, size: number): Exec<number> {
     // time), and it differs from the archive.
     const rest = size % PAGE_SIZE;
     const error = yield* vnodePagerUse(cx, vp, pagesOfBytes(size) - 1, true, function* (m) {
-      yield* cx.cpu.zeroBytes(gva(physToDmap(m.physAddr) + BigInt(rest)), PAGE_SIZE - rest);
+      yield* cx.cpu.zeroBytes(gva(physToDmap(cx.k, m.physAddr) + BigInt(rest)), PAGE_SIZE - rest);
       return 0;
     });
     if (error !== 0) return error;

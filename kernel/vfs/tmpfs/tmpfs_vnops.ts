@@ -10,7 +10,7 @@ import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
 import { ERRNO } from "../../kern/errno.ts";
 import { getnanotime } from "../../lwkt/callout.ts";
-import { physToDmap } from "../../platform/pc64/vmparam.ts";
+import { physToDmap } from "../../platform/layout.ts";
 import { lwpsignal } from "../../proc/kern_sig_send.ts";
 import { RLIMIT_FSIZE } from "../../proc/resource.ts";
 import { SIGXFSZ } from "../../proc/signal.ts";
@@ -315,7 +315,7 @@ const tmpfsOps = new TmpfsOps();
 
 /** Copies within one page of a file. */
 function movePage(cx: Cx, within: number, n: number, uio: Uio): (m: VmPage) => Exec<number> {
-  return (m) => uiomoveDmap(cx, gva(physToDmap(m.physAddr) + BigInt(within)), n, uio);
+  return (m) => uiomoveDmap(cx, gva(physToDmap(cx.k, m.physAddr) + BigInt(within)), n, uio);
 }
 
 /** Makes a node with a name in a directory. */

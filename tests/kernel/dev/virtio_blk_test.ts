@@ -7,7 +7,7 @@ import type { Cx } from "../../../kernel/context.ts";
 import { VIRTIO_BLK_QUEUE, VIRTIO_BLK_SEGMENTS } from "../../../kernel/dev/virtio_blk.ts";
 import { Bio, biowait, type BlockDevice } from "../../../kernel/kern/bio.ts";
 import { ERRNO } from "../../../kernel/kern/errno.ts";
-import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
+import { physToDmap } from "../../../kernel/platform/layout.ts";
 import { VM_ALLOC_NORMAL, type VmPage } from "../../../kernel/vm/vm_page.ts";
 import { vmPageAlloc } from "../../../kernel/vm/vm_page_alloc.ts";
 import { runInKernel } from "../in_kernel.ts";
@@ -53,7 +53,7 @@ describe("the disk driver", () => {
       const pages = [page(cx), page(cx), page(cx)];
       assertEquals(yield* perform(cx, vbd, request("read", 8 * 512, pages)), 0);
       for (const [i, m] of pages.entries()) {
-        const bytes = yield* cx.cpu.loadBytes(physToDmap(m.physAddr), PAGE_SIZE);
+        const bytes = yield* cx.cpu.loadBytes(physToDmap(cx.k, m.physAddr), PAGE_SIZE);
         assertEquals([bytes[0], bytes[511], bytes[512], bytes[4095]], [
           8 + 8 * i,
           8 + 8 * i,
@@ -61,7 +61,7 @@ describe("the disk driver", () => {
           15 + 8 * i,
         ]);
       }
-      yield* cx.cpu.storeBytes(physToDmap(pages[1]!.physAddr), new Uint8Array(PAGE_SIZE).fill(200));
+      yield* cx.cpu.storeBytes(physToDmap(cx.k, pages[1]!.physAddr), new Uint8Array(PAGE_SIZE).fill(200));
       assertEquals(yield* perform(cx, vbd, request("write", 50 * 512, [pages[1]!])), 0);
       assertEquals(yield* perform(cx, vbd, new Bio("flush", 0, [])), 0);
     });
@@ -88,7 +88,7 @@ describe("the disk driver", () => {
         for (const bio of bios) assertEquals(yield* biowait(cx, bio), 0);
         assertEquals(order.toSorted((a, b) => a - b), bios.map((_, i) => i), "each is told of once");
         for (const [i, m] of pages.entries()) {
-          assertEquals(yield* cx.cpu.load8(gva(physToDmap(m.physAddr) + 512n)), (8 * i + 1) % 251);
+          assertEquals(yield* cx.cpu.load8(gva(physToDmap(cx.k, m.physAddr) + 512n)), (8 * i + 1) % 251);
         }
       }, cpus);
     });
@@ -138,7 +138,7 @@ describe("the disk driver", () => {
 function* findRing(cx: Cx): Exec<bigint> {
   for (const m of cx.k.vmPages.vmPageArray) {
     if (m === undefined || m.wireCount === 0) continue;
-    const at = physToDmap(hpa(m.physAddr));
+    const at = physToDmap(cx.k, hpa(m.physAddr));
     const available = yield* cx.cpu.load16(gva(at + 16n * BigInt(VIRTIO_BLK_QUEUE) + 2n));
     const used = yield* cx.cpu.load16(gva(at + 2048n + 2n));
     const indirect = yield* cx.cpu.load16(gva(at + 12n + 16n * 31n));

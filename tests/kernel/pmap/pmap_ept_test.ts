@@ -31,9 +31,9 @@ describe("an EPT pmap", () => {
       // R|W|X, write back, A, W, MANAGED; and the tables above R|W|X with A and D, bits 3 to 7 zero.
       assertEquals(yield* cx.cpu.load64(ptep), BigInt(m.physAddr) | 0xd77n);
       const root = pmap.pmPmlpv!.pvM!.physAddr;
-      const above = yield* cx.cpu.load64(entryIn(root, 0));
+      const above = yield* cx.cpu.load64(entryIn(cx.k, root, 0));
       assertEquals(above & 0xfffn, 0x307n);
-      assertEquals((yield* cx.cpu.load64(entryIn(pteFrame(above), 0))) & 0xfffn, 0x307n);
+      assertEquals((yield* cx.cpu.load64(entryIn(cx.k, pteFrame(above), 0))) & 0xfffn, 0x307n);
       assertEquals(yield* pmapExtract(cx, pmap, page(0)), m.physAddr);
       assertEquals(yield* pmapFaultPageQuick(cx, pmap, page(0), VM_PROT_READ), undefined, "no U to test");
       assertSound(cx);

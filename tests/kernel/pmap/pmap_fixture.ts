@@ -7,7 +7,7 @@ import { assertEquals } from "@std/assert";
 import { type Gva, gva } from "../../../hw/address.ts";
 import { type Exec, OperationAborted } from "../../../hw/gates.ts";
 import type { Cx } from "../../../kernel/context.ts";
-import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
+import { physToDmap } from "../../../kernel/platform/layout.ts";
 import { checkInvariants } from "../../../kernel/pmap/invariants.ts";
 import { type Pmap, pmapPtePindex } from "../../../kernel/pmap/pmap.ts";
 import { PG_A_IDX, PG_M_IDX, PG_RW_IDX, PG_V_IDX } from "../../../kernel/pmap/pmap_bits.ts";
@@ -50,7 +50,7 @@ export function leaveSpace(cx: Cx): void {
 export function* newPage(cx: Cx, tag: bigint): Exec<VmPage> {
   const m = vmPageAlloc(cx, undefined, 0, VM_ALLOC_NORMAL);
   if (m === undefined) throw new Error("no page is left");
-  yield* cx.cpu.store64(physToDmap(m.physAddr), tag);
+  yield* cx.cpu.store64(physToDmap(cx.k, m.physAddr), tag);
   return m;
 }
 

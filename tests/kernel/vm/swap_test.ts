@@ -7,7 +7,7 @@ import type { Cx } from "../../../kernel/context.ts";
 import { kthreadCreate, lwktYield } from "../../../kernel/lwkt/thread.ts";
 import { tsleep } from "../../../kernel/lwkt/sleep.ts";
 import { SWAPBLK_NONE } from "../../../kernel/libkern/blist.ts";
-import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
+import { physToDmap } from "../../../kernel/platform/layout.ts";
 import {
   swpPagerMetaBuild,
   swpPagerMetaCount,
@@ -112,7 +112,7 @@ function* write(cx: Cx, object: VmObject, index: number, value: bigint): Exec<vo
   assert(typeof m !== "number");
   vmPageDirty(cx, m);
   swapPagerUnswapped(cx, m);
-  const at = physToDmap(m.physAddr);
+  const at = physToDmap(cx.k, m.physAddr);
   yield* cx.cpu.store64(at, value);
   yield* cx.cpu.store64(gva(at + 4088n), ~value & 0xffff_ffff_ffff_ffffn);
   release(cx, object, m);
@@ -121,7 +121,7 @@ function* write(cx: Cx, object: VmObject, index: number, value: bigint): Exec<vo
 function* read(cx: Cx, object: VmObject, index: number): Exec<bigint | number> {
   const m = yield* fault(cx, object, index);
   if (typeof m === "number") return m;
-  const at = physToDmap(m.physAddr);
+  const at = physToDmap(cx.k, m.physAddr);
   const value = yield* cx.cpu.load64(at), end = yield* cx.cpu.load64(gva(at + 4088n));
   release(cx, object, m);
   assertEquals(end, value === 0n ? end : ~value & 0xffff_ffff_ffff_ffffn, `page ${index} is of two minds`);

@@ -3,7 +3,7 @@ import { describe, it } from "@std/testing/bdd";
 import type { Exec } from "../../../hw/gates.ts";
 import { PG_M_IDX, PG_RW_IDX } from "../../../kernel/pmap/pmap_bits.ts";
 import { pmapPte } from "../../../kernel/pmap/pmap_pte.ts";
-import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
+import { physToDmap } from "../../../kernel/platform/layout.ts";
 import type { Cx } from "../../../kernel/context.ts";
 import { VM_FAULT_BURST, VM_FAULT_DIRTY, VM_FAULT_NORMAL, vmFault } from "../../../kernel/vm/vm_fault.ts";
 import { vmFaultObjectPage, vmFaultPage } from "../../../kernel/vm/vm_fault_page.ts";
@@ -232,7 +232,7 @@ describe("vm_fault_page", () => {
       const m = yield* vmFaultPage(cx, vm.vmMap, page(1), VM_PROT_WRITE, VM_FAULT_DIRTY);
       assert(typeof m !== "number");
       assertEquals([m.holdCount, m.dirty, yield* pte(cx, vm, 1)], [1, 0xff, 0n]);
-      yield* cx.cpu.store64(physToDmap(m.physAddr), 77n);
+      yield* cx.cpu.store64(physToDmap(cx.k, m.physAddr), 77n);
       vmPageUnhold(cx, m);
       assertEquals(yield* peek(cx, page(1)), 77n);
     }));
@@ -247,7 +247,7 @@ describe("vm_fault_page", () => {
         assertEquals(yield* peek(cx, page(0)), 1n);
         const m = yield* vmFaultPage(cx, child.vmMap, page(0), VM_PROT_WRITE, VM_FAULT_DIRTY, { busy: true });
         assert(typeof m !== "number");
-        yield* cx.cpu.store64(physToDmap(m.physAddr), 2n);
+        yield* cx.cpu.store64(physToDmap(cx.k, m.physAddr), 2n);
         vmPageWakeup(cx, m);
         assertEquals(yield* peek(cx, page(0)), bugs.length === 0 ? 2n : 1n);
         yield* spaces.end(cx, child);

@@ -18,7 +18,7 @@ import { kthreadCreate, lwktExit, lwktReapAll, lwktYield } from "../../../kernel
 import { checkInvariants } from "../../../kernel/pmap/invariants.ts";
 import { pmapPinit2 } from "../../../kernel/pmap/pmap_pinit.ts";
 import { pmapSetlwpvm } from "../../../kernel/pmap/pmap_switch.ts";
-import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
+import { physToDmap } from "../../../kernel/platform/layout.ts";
 import { vmLeaks, vmUse } from "../../../kernel/vm/leak.ts";
 import { chainPage, vmCheck } from "../../../kernel/vm/vm_check.ts";
 import { vmMapLookupEntry } from "../../../kernel/vm/vm_map.ts";
@@ -448,7 +448,7 @@ function* checkContent(cx: Cx, model: Model, what: string): Exec<void> {
       if (cx.k.vmmeter.vSwapout > 0) continue;
       const m = entry.object &&
         chainPage(entry.object, (entry.offset + Number(page(n) - entry.start)) / 4096);
-      const value = m === undefined ? 0n : yield* cx.cpu.load64(physToDmap(m.physAddr));
+      const value = m === undefined ? 0n : yield* cx.cpu.load64(physToDmap(cx.k, m.physAddr));
       if (!known.box.agrees(value)) assertEquals(value, shown.value, `${what}: space ${space.id} page ${n}`);
     }
   }
@@ -516,7 +516,7 @@ export function runVmModel(run: VmModelRun): VmModelResult {
         box.write(BigInt(1000 * (i + 1) + pindex));
         yield* vmObjectHold(cx, object);
         const m = yield* vmPageGrab(cx, object, pindex, VM_ALLOC_NORMAL | VM_ALLOC_RETRY | VM_ALLOC_ZERO);
-        yield* cx.cpu.store64(physToDmap(m!.physAddr), box.value);
+        yield* cx.cpu.store64(physToDmap(cx.k, m!.physAddr), box.value);
         vmPageDirty(cx, m!);
         vmPageActivate(cx, m!);
         vmPageWakeup(cx, m!);

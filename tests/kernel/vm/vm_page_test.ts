@@ -53,7 +53,7 @@ import {
   vmPageZeroInvalid,
 } from "../../../kernel/vm/vm_page_valid.ts";
 import { PQ_ACTIVE, PQ_CACHE, PQ_FREE, PQ_HOLD, PQ_INACTIVE, PQ_NONE } from "../../../kernel/vm/vm_pageq.ts";
-import { physToDmap } from "../../../kernel/platform/pc64/vmparam.ts";
+import { physToDmap } from "../../../kernel/platform/layout.ts";
 import { runInKernel } from "../in_kernel.ts";
 import { vmPageCountSevere } from "../../../kernel/vm/vm_page2.ts";
 import { vmPageCheck } from "../../../kernel/vm/vm_page_check.ts";
@@ -310,7 +310,7 @@ describe("pages", () => {
   it("zeroed pages go to those who ask for them", () => {
     withObject(function* (cx, object) {
       const m = vmPageAlloc(cx, object, 0, VM_ALLOC_NORMAL)!;
-      yield* cx.cpu.zeroBytes(physToDmap(m.physAddr), PAGE_SIZE);
+      yield* cx.cpu.zeroBytes(physToDmap(cx.k, m.physAddr), PAGE_SIZE);
       vmPageFreeZero(cx, m);
       const plain = vmPageAlloc(cx, object, 0, VM_ALLOC_NORMAL)!;
       const zero = vmPageAlloc(cx, object, 256, VM_ALLOC_NORMAL | VM_ALLOC_ZERO)!;
@@ -325,7 +325,7 @@ describe("pages", () => {
     withObject(function* (cx, object) {
       const m = (yield* vmPageGrab(cx, object, 9, VM_ALLOC_NORMAL | VM_ALLOC_ZERO | VM_ALLOC_RETRY))!;
       assertEquals([m.valid, m.pindex], [VM_PAGE_BITS_ALL, 9]);
-      const bytes = yield* cx.cpu.loadBytes(physToDmap(m.physAddr), PAGE_SIZE);
+      const bytes = yield* cx.cpu.loadBytes(physToDmap(cx.k, m.physAddr), PAGE_SIZE);
       assert(bytes.every((byte) => byte === 0));
       assertEquals(yield* vmPageGrab(cx, object, 9, VM_ALLOC_NORMAL), undefined);
       vmPageWakeup(cx, m);
@@ -360,7 +360,7 @@ describe("valid and dirty bits", () => {
 
   it("what is not valid is zeroed, what is stays", () => {
     withObject(function* (cx, object) {
-      const m = vmPageAlloc(cx, object, 0, VM_ALLOC_NORMAL)!, at = physToDmap(m.physAddr);
+      const m = vmPageAlloc(cx, object, 0, VM_ALLOC_NORMAL)!, at = physToDmap(cx.k, m.physAddr);
       yield* cx.cpu.storeBytes(at, new Uint8Array(PAGE_SIZE).fill(0x5a));
       vmPageSetValid(m, 512, 1024);
       vmPageSetValiddirty(cx, m, 1024, 1);
