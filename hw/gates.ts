@@ -19,9 +19,11 @@
  * What keeps a guest out (numbered, for the tests):
  *
  * 1. An id is 64 bits of a keyed stream; unknown and stale ones are #GP(0).
- * 2. A continuation runs only at the CPL and in the address space (CR3 root) in which it was last; else #GP(0).
- * 3. A gate is entered only at the CPL it was registered for; else #GP(0). A number that no gate has is #UD.
- * 4. At most {@link CONTINUATIONS_MAX} continuations exist; the next GATE is #GP(0).
+ * 2. A continuation runs only at the CPL and in the space (CR3 root, EPT root) in which it was last; else #GP(0).
+ * 3. A gate is entered only at the CPL and in the world (EPT root) it was registered for, and in its address space if it has one;
+ *    else #GP(0). A number that no gate has is #UD.
+ * 4. At most {@link CONTINUATIONS_MAX} continuations exist, of which programs and guests have a part, and one space a part of that; the
+ *    next GATE is #GP(0).
  * 5. An exception out of a body is the simulated kernel's bug: the machine stops with a panic, the host goes on.
  *
  * @module
@@ -34,6 +36,10 @@ import { isInstructionExitPending } from "./vmx/contract.ts";
 
 /** Most continuations that may exist at once in a machine. */
 export const CONTINUATIONS_MAX = 0x1_0000;
+/** Most of them that are not the host kernel's (CPL 0, in no guest): it can always be entered. */
+export const GUESTS_CONTINUATIONS_MAX = 0xc000;
+/** Most of them in one space, the host kernel's apart. */
+export const SPACE_CONTINUATIONS_MAX = 0x1000;
 /** What stands in the displacement of a RESUME. */
 export const RESUME_NUMBER: number = -1;
 /** Bytes in a GATE or RESUME. */
@@ -63,6 +69,17 @@ export class OperationAborted extends Error {
   override name: string = "OperationAborted";
 }
 
+/**
+ * Where code runs: the address space, and the world that it is in. A guest's addresses of page tables are its own numbers, so that without the
+ * EPT root one guest's space could be taken for another's, or for the host's.
+ */
+export interface GateSpace {
+  /** CR3 without its low 12 bits. */
+  readonly root: bigint;
+  /** Physical address of the EPT root in force; 0 outside non-root operation, or in it without EPT. */
+  readonly ept: number;
+}
+
 /** How a gate is registered. */
 export interface GateOptions {
   /** For people: shown in panics. */
@@ -71,6 +88,12 @@ export interface GateOptions {
   readonly cpl: number;
   /** What runs. */
   readonly body: GateBody;
+  /** EPT root of the world in which the gate may be entered. Default: 0, the host's. */
+  readonly ept?: number;
+  /** The only address space in which the gate may be entered, as CR3 has it; default: any. */
+  readonly root?: bigint;
+  /** The space with whose end the gate ends too ({@link GateTable.dropAddressSpace}); default: none. */
+  readonly owner?: GateSpace;
 }
 
 /** What a table of gates needs from its machine. */
@@ -101,6 +124,8 @@ interface Continuation {
   /** CR3 without its low 12 bits, the address space it may be resumed in. */
   rootLow: number;
   rootHigh: number;
+  /** EPT root of the world it may be resumed in. */
+  ept: number;
   /** While a step runs; a second RESUME inside it can only come from a host tool that runs the machine from a body. */
   running: boolean;
 }
@@ -108,7 +133,9 @@ interface Continuation {
 /** The gates of a machine and their continuations. */
 export class GateTable {
   readonly #options: GateTableOptions;
-  readonly #gates: GateOptions[] = [];
+  readonly #gates: (GateOptions | undefined)[] = [];
+  /** Numbers whose gates have ended. */
+  readonly #freeNumbers: number[] = [];
   /** By the low 53 bits of the id. */
   readonly #continuations = new Map<number, Continuation>();
   readonly #ids: GateIds;
@@ -128,7 +155,15 @@ export class GateTable {
         `Cannot register gate "${gate.name}": its privilege level is ${gate.cpl}, not 0 to 3`,
       );
     }
-    return this.#gates.push(gate) - 1;
+    const free = this.#freeNumbers.pop();
+    if (free === undefined) return this.#gates.push(gate) - 1;
+    this.#gates[free] = gate;
+    return free;
+  }
+
+  /** Gates that are registered. */
+  get registered(): number {
+    return this.#gates.length - this.#freeNumbers.length;
   }
 
   /** Continuations that have not ended. */
@@ -143,14 +178,34 @@ export class GateTable {
   }
 
   /**
-   * Forgets every continuation of the address space with this root, as when it is gone and its table pages may become another's.
+   * Forgets every continuation of the address space with this root, as when it is gone and its table pages may become another's, and the
+   * gates that it owns.
    *
    * @param root Physical address, as in CR3.
+   * @param ept EPT root of its world.
    */
-  dropAddressSpace(root: Hpa): void {
+  dropAddressSpace(root: Hpa, ept = 0): void {
     const low = (root & ~0xfff) | 0, high = Math.floor(root / 0x1_0000_0000);
     for (const [key, c] of this.#continuations) {
-      if (c.rootLow === low && c.rootHigh === high) this.#continuations.delete(key);
+      if (c.ept === ept && c.rootLow === low && c.rootHigh === high) this.#continuations.delete(key);
+    }
+    const name = BigInt(root) & ~0xfffn;
+    this.#endGates((owner) => owner.ept === ept && owner.root === name);
+  }
+
+  /** Forgets every continuation and every owned gate of a world, as when its EPT root is gone and may become another's. */
+  dropWorld(ept: Hpa): void {
+    for (const [key, c] of this.#continuations) {
+      if (c.ept === ept) this.#continuations.delete(key);
+    }
+    this.#endGates((owner) => owner.ept === ept);
+  }
+
+  #endGates(ends: (owner: GateSpace) => boolean): void {
+    for (const [number, gate] of this.#gates.entries()) {
+      if (gate?.owner === undefined || !ends(gate.owner)) continue;
+      this.#gates[number] = undefined;
+      this.#freeNumbers.push(number);
     }
   }
 
@@ -179,8 +234,12 @@ export class GateTable {
   }
 
   #enter(cpu: Cpu, gate: GateOptions): number {
-    if (cpu.get32(S.CPL) !== gate.cpl) cpu.raise(VECTOR.GP, 0);
-    if (this.#continuations.size >= CONTINUATIONS_MAX) cpu.raise(VECTOR.GP, 0);
+    const rootLow = cpu.get32(S.CR3) & ~0xfff, rootHigh = cpu.get32(S.CR3 + 4), ept = worldOf(cpu);
+    if (
+      cpu.get32(S.CPL) !== gate.cpl || (gate.ept ?? 0) !== ept ||
+      (gate.root !== undefined && gate.root !== rootOf(rootLow, rootHigh))
+    ) cpu.raise(VECTOR.GP, 0);
+    if (!this.#hasRoom(gate.cpl, rootLow, rootHigh, ept)) cpu.raise(VECTOR.GP, 0);
     const ids = this.#ids;
     do ids.draw(); while (this.#continuations.has(keyOf(ids.low, ids.high)));
     const context = new GateCpu(cpu, this, this.#options.procedures);
@@ -194,8 +253,9 @@ export class GateTable {
       r15Low: cpu.get32(r15),
       r15High: cpu.get32(r15 + 4),
       cpl: gate.cpl,
-      rootLow: cpu.get32(S.CR3) & ~0xfff,
-      rootHigh: cpu.get32(S.CR3 + 4),
+      rootLow,
+      rootHigh,
+      ept,
       running: false,
     };
     this.#continuations.set(keyOf(ids.low, ids.high), continuation);
@@ -207,10 +267,13 @@ export class GateTable {
   #resume(cpu: Cpu): number {
     const r15 = S.GPR + R.R15 * 8;
     const c = this.#find(cpu.get32(r15), cpu.get32(r15 + 4));
-    if (
-      c === undefined || c.running || c.cpl !== cpu.get32(S.CPL) ||
-      c.rootLow !== (cpu.get32(S.CR3) & ~0xfff) ||
-      c.rootHigh !== cpu.get32(S.CR3 + 4)
+    if (c === undefined || c.running || c.cpl !== cpu.get32(S.CPL)) cpu.raise(VECTOR.GP, 0);
+    if (c.cpu.rebindNext) {
+      c.cpu.rebindNext = false;
+      bind(c, cpu);
+    } else if (
+      c.rootLow !== (cpu.get32(S.CR3) & ~0xfff) || c.rootHigh !== cpu.get32(S.CR3 + 4) ||
+      c.ept !== worldOf(cpu)
     ) cpu.raise(VECTOR.GP, 0);
     this.counters.gateSteps++;
     const ripLow = cpu.get32(S.RIP), ripHigh = cpu.get32(S.RIP + 4);
@@ -228,8 +291,7 @@ export class GateTable {
     }
     if (c.cpu.rebind) {
       c.cpu.rebind = false;
-      c.rootLow = cpu.get32(S.CR3) & ~0xfff;
-      c.rootHigh = cpu.get32(S.CR3 + 4);
+      bind(c, cpu);
     }
     if (result.done === true) {
       this.#continuations.delete(keyOf(c.idLow, c.idHigh));
@@ -250,6 +312,19 @@ export class GateTable {
     return EXIT_END;
   }
 
+  /** Whether one continuation more may start in a space. */
+  #hasRoom(cpl: number, rootLow: number, rootHigh: number, ept: number): boolean {
+    if (cpl === 0 && ept === 0) return this.#continuations.size < CONTINUATIONS_MAX;
+    if (this.#continuations.size < SPACE_CONTINUATIONS_MAX) return true;
+    let all = 0, here = 0;
+    for (const c of this.#continuations.values()) {
+      if (c.cpl === 0 && c.ept === 0) continue;
+      all++;
+      if (c.rootLow === rootLow && c.rootHigh === rootHigh && c.ept === ept) here++;
+    }
+    return all < GUESTS_CONTINUATIONS_MAX && here < SPACE_CONTINUATIONS_MAX;
+  }
+
   #find(low: number, high: number): Continuation | undefined {
     const c = this.#continuations.get(keyOf(low, high));
     return c !== undefined && c.idLow === low && c.idHigh === high ? c : undefined;
@@ -259,6 +334,24 @@ export class GateTable {
 /** A key of the map: an exact number, so that no id is boxed. */
 function keyOf(low: number, high: number): number {
   return (high & 0x1f_ffff) * 0x1_0000_0000 + low;
+}
+
+/** Binds a continuation to the space that a processor is in. */
+function bind(c: Continuation, cpu: Cpu): void {
+  c.rootLow = cpu.get32(S.CR3) & ~0xfff;
+  c.rootHigh = cpu.get32(S.CR3 + 4);
+  c.ept = worldOf(cpu);
+}
+
+/** EPT root of the world that a processor is in. */
+function worldOf(cpu: Cpu): number {
+  if (cpu.get32(S.VMX_EPT) === 0) return 0;
+  return ((cpu.get32(S.VMX_EPTP) & ~0xfff) >>> 0) + (cpu.get32(S.VMX_EPTP + 4) >>> 0) * 0x1_0000_0000;
+}
+
+/** CR3's address of the root table. */
+function rootOf(low: number, high: number): bigint {
+  return BigInt(high >>> 0) << 32n | BigInt(low >>> 0);
 }
 
 /** First step: makes the generator only now, inside the machine's guard against what a body throws. */
@@ -318,6 +411,11 @@ export class GateCpu {
   abortPending = false;
   /** Tells the table that this step moved to another address space and takes its continuation along. */
   rebind = false;
+  /**
+   * Tells the table that the next RESUME may come in another space than this step's, and the continuation then belongs there: for a body that
+   * asks whoever is above it to be moved. Set right before the call that does it.
+   */
+  rebindNext = false;
   readonly #procedures: Procedures;
 
   /** Made by the table, one per continuation. */
@@ -325,6 +423,14 @@ export class GateCpu {
     this.cpu = cpu;
     this.gates = gates;
     this.#procedures = procedures;
+  }
+
+  /** The space that this step runs in. */
+  get space(): GateSpace {
+    return {
+      root: rootOf(this.cpu.get32(S.CR3) & ~0xfff, this.cpu.get32(S.CR3 + 4)),
+      ept: worldOf(this.cpu),
+    };
   }
 
   // ---- memory

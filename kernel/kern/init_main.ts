@@ -7,7 +7,6 @@
  */
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
-import { virtioBlkAttach } from "../dev/virtio_blk.ts";
 import { linuxBrand } from "../linux/linux_sysvec.ts";
 import { lwktExit } from "../lwkt/thread.ts";
 import { pmapInit } from "../pmap/pmap_bootstrap.ts";
@@ -41,7 +40,7 @@ export function* initMain(cx: Cx): Exec<void> {
   const { k } = cx;
   const { body, swap } = k.options;
   yield* vmPageoutStart(cx);
-  const disk = yield* virtioBlkAttach(cx);
+  const disk = yield* k.platform.attachDisk(cx);
   if (disk !== undefined && swap !== false) {
     const error = swapon(cx, disk);
     if (error !== 0) kprintf(cx, `swapon: the disk cannot be used (error ${error})\n`);

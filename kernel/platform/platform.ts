@@ -8,9 +8,10 @@
 import type { Gva, Hpa } from "../../hw/address.ts";
 import type { Exec, GateCpu } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
+import type { BlockDevice } from "../kern/bio.ts";
 import type { Globaldata } from "../lwkt/globaldata.ts";
 import type { Thread } from "../lwkt/thread.ts";
-import type { PmapUserAccess } from "../pmap/pmap.ts";
+import type { Pmap, PmapUserAccess } from "../pmap/pmap.ts";
 import type { PmapFormat } from "../pmap/pmap_bits.ts";
 import type { Lwp } from "../proc/proc.ts";
 
@@ -20,6 +21,17 @@ export interface UserState {
   readonly fpu: Uint8Array<ArrayBuffer> | undefined;
   /** FS base: thread-local storage. */
   readonly tls: bigint;
+}
+
+/**
+ * Telling all processors of changed entries by one request to whoever owns the translations: the entry is changed first, then everybody
+ * forgets it. The kernel below does the rendezvous.
+ */
+export interface RemoteInval {
+  /** Nobody uses an older translation of `[va, va + bytes)` of a pmap when this comes back. */
+  range(cx: Cx, pmap: Pmap, va: Gva, bytes: bigint): Exec<void>;
+  /** The same for everything of a pmap. */
+  all(cx: Cx, pmap: Pmap): Exec<void>;
 }
 
 /** The platform of a kernel. */
@@ -85,12 +97,16 @@ export interface Platform {
   loadCr3(cx: Cx, root: Hpa): Exec<void>;
   /** Root in force here. */
   cr3(cx: Cx): Hpa;
-  /** Forgets one page's translation on this processor (`cpu_invlpg`). */
-  invlpg(cx: Cx, va: Gva): void;
+  /** Forgets one page's translation on this processor (`cpu_invlpg`); of the kernel's or the current address space. */
+  invlpg(cx: Cx, va: Gva): Exec<void>;
   /** Forgets all but global translations on this processor (`cpu_invltlb`). */
-  invltlb(cx: Cx): void;
-  /** Continuations that belong to an address space must not go on in whatever gets its root next. */
-  dropAddressSpace(cx: Cx, root: Hpa): void;
+  invltlb(cx: Cx): Exec<void>;
+  /** How all processors are told that entries have changed, if not by the rendezvous of pmap_inval.ts. */
+  readonly remoteInval: RemoteInval | undefined;
+  /** A pmap has got its root page (`cpu_vmspace_alloc`). */
+  cpuVmspaceAlloc(cx: Cx, pmap: Pmap): Exec<void>;
+  /** A pmap gives up its entries; its root may be used by another address space afterwards (`cpu_vmspace_free`). */
+  cpuVmspaceFree(cx: Cx, pmap: Pmap): Exec<void>;
 
   // ---- interrupts between processors, time
 
@@ -127,6 +143,8 @@ export interface Platform {
 
   // ---- devices
 
+  /** Finds the disk, if there is one. */
+  attachDisk(cx: Cx): Exec<BlockDevice | undefined>;
   /** Registers an interrupt handler for an ISA interrupt request and lets it through (`register_int`). The handler must not sleep. */
   registerInt(cx: Cx, irq: number, name: string, fn: (cx: Cx) => void | Exec<void>): Exec<void>;
   /** Linear address at which a device's registers stand: an uncached kernel mapping (`pmap_mapdev`). */

@@ -21,6 +21,9 @@
  * The set of CPUs is read in the same step in which it is locked, and a CPU that wants to become active meanwhile waits for the unlock
  * (pmap_switch.ts): it cannot be missed, and cannot come late.
  *
+ * In a vkernel the kernel below does the rendezvous, in one request after the change: interlock only notes the page. That is enough because entries are
+ * changed by exchange, and whoever sets M does it in the entry before he lets anybody write: what the exchange gives is all there will be.
+ *
  * The caller holds no spinlock (a CPU that spins for one does not answer); it may hold pv locks. It must not sleep in between.
  *
  * @module
@@ -39,6 +42,7 @@ import { lwktProcessIpiq } from "../lwkt/ipiq.ts";
 import { critEnter, critExit } from "../lwkt/thread.ts";
 import type { Pmap } from "./pmap.ts";
 
+const PAGE = 0x1000n;
 /** `pir_va` for everything that is not global. */
 export const PIR_ALL = 0xffff_ffff_ffff_ffffn as Gva;
 
@@ -53,6 +57,7 @@ export class PmapInvalInfo {
 /** Runs on every CPU of the set (`pmap_inval_callback`). */
 function pmapInvalCallback(cx: Cx, arg: unknown): void {
   const { pirVa } = arg as PmapInvalInfo;
+  // Where processors rendezvous themselves these are single instructions, done when they come back.
   if (pirVa === PIR_ALL) cx.k.platform.invltlb(cx);
   else cx.k.platform.invlpg(cx, pirVa);
 }
@@ -66,6 +71,12 @@ export function pmapInvalInit(cx: Cx): PmapInvalInfo {
 /** Quiesces every CPU that has the pmap active (`pmap_inval_interlock`). On return the caller may change entries for `va`. */
 export function* pmapInvalInterlock(cx: Cx, info: PmapInvalInfo, pmap: Pmap, va: Gva): Exec<void> {
   yield* cx.racePoint();
+  if (cx.k.platform.remoteInval !== undefined) {
+    kassert(info.pirCpusync === undefined, "pmap_inval_interlock: an interlock is open already");
+    info.pirVa = va;
+    cx.k.pmap.invalInterlocks++;
+    return;
+  }
   // Historical bug (cc694a4adf): the set is read first, and then locked. Who joins it in between is missed.
   const early = cx.k.bug("inval-mask-order") ? pmap.pmActive : undefined;
   if (early !== undefined) { for (let i = 0; i < 4; i++) yield* cx.racePoint(); }
@@ -94,6 +105,13 @@ export function pmapInvalInvltlb(info: PmapInvalInfo): void {
 
 /** Lets the CPUs go, each through its invalidation (`pmap_inval_deinterlock`). */
 export function* pmapInvalDeinterlock(cx: Cx, info: PmapInvalInfo, pmap: Pmap): Exec<void> {
+  const remote = cx.k.platform.remoteInval;
+  if (remote !== undefined) {
+    pmap.pmInvgen++;
+    if (info.pirVa === PIR_ALL) yield* remote.all(cx, pmap);
+    else yield* remote.range(cx, pmap, info.pirVa, PAGE);
+    return;
+  }
   const cs = info.pirCpusync;
   kassert(cs !== undefined, "pmap_inval_deinterlock: no interlock is open");
   pmap.pmActiveLock = false;
@@ -115,6 +133,8 @@ export function* pmapInvalDone(cx: Cx, info: PmapInvalInfo): Exec<void> {
  */
 export function* smpInvltlb(cx: Cx): Exec<void> {
   cx.k.pmap.smpInvltlbs++;
+  const remote = cx.k.platform.remoteInval;
+  if (remote !== undefined) return yield* remote.all(cx, cx.k.pmap.kernelPmap);
   yield* lwktCpusyncSimple(cx, cx.k.lwkt.smpActiveMask | cx.gd.gdCpumask, invltlbHere, undefined);
 }
 

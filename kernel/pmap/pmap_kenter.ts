@@ -69,7 +69,7 @@ export function pmapKenter(cx: Cx, va: Gva, pa: Hpa): Exec<void> {
 /** The same where only this CPU uses the address (`pmap_kenter_quick`). */
 export function* pmapKenterQuick(cx: Cx, va: Gva, pa: Hpa): Exec<void> {
   yield* cx.cpu.xchg64(entryOf(cx, va), BigInt(pa) | kernelBits(cx));
-  cx.k.platform.invlpg(cx, va);
+  yield* cx.k.platform.invlpg(cx, va);
 }
 
 /** Unmaps a kernel address for all CPUs (`pmap_kremove`). */
@@ -80,7 +80,7 @@ export function pmapKremove(cx: Cx, va: Gva): Exec<void> {
 /** The same where only this CPU used the address (`pmap_kremove_quick`). */
 export function* pmapKremoveQuick(cx: Cx, va: Gva): Exec<void> {
   yield* cx.cpu.xchg64(entryOf(cx, va), 0n);
-  cx.k.platform.invlpg(cx, va);
+  yield* cx.k.platform.invlpg(cx, va);
 }
 
 /**

@@ -84,6 +84,7 @@ export function* pmapPinit(cx: Cx, pmap: Pmap): Exec<void> {
     pmap.pmPmlpv = pv;
     pvPut(cx, pv);
   }
+  yield* cx.k.platform.cpuVmspaceAlloc(cx, pmap);
   const { flags } = pmap.pmPmlpv!.pvM!;
   kassert(
     (flags & PG_MAPPED) !== 0 && (flags & PG_WRITEABLE) !== 0,
@@ -113,7 +114,7 @@ export function* pmapRelease(cx: Cx, pmap: Pmap): Exec<void> {
   cx.k.pmap.pmapList.delete(pmap);
   const root = pmap.pmPmlpv;
   kassert(root !== undefined, "pmap_release: the pmap has no root page");
-  cx.k.platform.dropAddressSpace(cx, root.pvM!.physAddr);
+  yield* cx.k.platform.cpuVmspaceFree(cx, pmap);
   yield* lwktGettoken(cx, pmap.pmToken);
   // Lowest pindex first: mappings before their tables, tables before the tables above them.
   for (;;) {
@@ -162,7 +163,6 @@ export function* pmapPuninit(cx: Cx, pmap: Pmap): Exec<void> {
   spinUnlock(cx, pmap.pmSpin);
   kassert(locked, "pmap_puninit: somebody has the root's pv locked");
   const m = pv.pvM!;
-  cx.k.platform.dropAddressSpace(cx, m.physAddr);
   yield* pmapRemovePvPage(cx, pv);
   yield* pvFree(cx, pv);
   pmap.pmPmlpv = undefined;

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { gva } from "../../hw/address.ts";
+import { type Gva, gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { copyin } from "../kern/copy.ts";
@@ -85,10 +85,8 @@ export function* trap(cx: Cx, pc64: Pc64): Exec<void> {
     return;
   }
   if (user) {
-    const lwp = cx.lwp!;
-    lwp.lwpMdRegs = gva(at);
     cpu.setInterrupts(true);
-    yield* userTrap(cx, lwp, yield* entryFrame(cx, lwp, at), vector);
+    yield* userTrapAt(cx, gva(at), vector);
     yield* userret(cx);
     return;
   }
@@ -98,6 +96,13 @@ export function* trap(cx: Cx, pc64: Pc64): Exec<void> {
 /** The frame of an entry from user mode. */
 function entryFrame(cx: Cx, lwp: Lwp, at: bigint): Exec<Uint8Array<ArrayBuffer>> {
   return cx.cpu.loadInto(gva(at), lwp.lwpMdFrame ??= new Uint8Array(TF_BYTES));
+}
+
+/** An exception in user mode, with the frame at `at`; interrupts are on. The way back is the caller's. */
+export function* userTrapAt(cx: Cx, at: Gva, vector: number): Exec<void> {
+  const lwp = cx.lwp!;
+  lwp.lwpMdRegs = at;
+  yield* userTrap(cx, lwp, yield* entryFrame(cx, lwp, at), vector);
 }
 
 /** An exception in user mode: mended, or a signal. */
@@ -209,13 +214,18 @@ function* disassembleReport(cx: Cx, report: FaultReport): Exec<readonly string[]
 /** Where a frame's words are that are the arguments of a system call, in order: RDI RSI RDX R10 R8 R9. */
 const ARGUMENTS = [TF.rdi, TF.rsi, TF.rdx, TF.r10, TF.r8, TF.r9].map((offset) => offset / 8);
 
-/** A system call. RDI = the frame; its answer goes into the frame (`syscall2`). */
+/** A system call. RDI = the frame. */
 export function* syscall2(cx: Cx): Exec<void> {
-  const { cpu } = cx;
-  const at = cpu.gpr(RDI);
+  const at = gva(cx.cpu.gpr(RDI));
+  cx.cpu.setInterrupts(true);
+  yield* syscallAt(cx, at);
+  yield* userret(cx);
+}
+
+/** A system call with the frame at `at`; its answer goes into the frame (`syscall2`). Interrupts are on; the way back is the caller's. */
+export function* syscallAt(cx: Cx, at: Gva): Exec<void> {
   const lwp = cx.lwp!;
-  lwp.lwpMdRegs = gva(at);
-  cpu.setInterrupts(true);
+  lwp.lwpMdRegs = at;
   const bytes = yield* entryFrame(cx, lwp, at);
   const view = new DataView(bytes.buffer);
   const number = view.getUint32(TF.rax, true);
@@ -250,7 +260,6 @@ export function* syscall2(cx: Cx): Exec<void> {
   );
   kassert(td.tdCritcount === 0, () => `system call ${number} left a critical section open`);
   yield* answer(cx, lwp, view, result);
-  yield* userret(cx);
 }
 
 /** Puts a system call's answer where the program looks for it. */

@@ -9,6 +9,9 @@ import { type Gva, gva, type Hpa, PAGE_SIZE } from "../../../hw/address.ts";
 import { type Exec, type GateCpu, NOTHING } from "../../../hw/gates.ts";
 import { S } from "../../../hw/state.ts";
 import type { Cx } from "../../context.ts";
+import { virtioBlkAttach } from "../../dev/virtio_blk.ts";
+import type { BlockDevice } from "../../kern/bio.ts";
+import type { Pmap } from "../../pmap/pmap.ts";
 import type { Kernel } from "../../kernel.ts";
 import { panic } from "../../kern/panic.ts";
 import { type Globaldata, RQF } from "../../lwkt/globaldata.ts";
@@ -226,14 +229,22 @@ export class Pc64 implements Platform {
   cr3(cx: Cx): Hpa {
     return Number(cx.cpu.cpu.get64(S.CR3) & 0x000f_ffff_ffff_f000n) as Hpa;
   }
-  invlpg(cx: Cx, va: Gva): void {
+  readonly remoteInval = undefined;
+  invlpg(cx: Cx, va: Gva): Exec<void> {
     cx.cpu.performNow("invlpg", va);
+    return NOTHING;
   }
-  invltlb(cx: Cx): void {
+  invltlb(cx: Cx): Exec<void> {
     cx.cpu.performNow("writeCr", 3n, cx.cpu.cpu.get64(S.CR3));
+    return NOTHING;
   }
-  dropAddressSpace(cx: Cx, root: Hpa): void {
-    cx.cpu.gates.dropAddressSpace(root);
+  cpuVmspaceAlloc(_cx: Cx, _pmap: Pmap): Exec<void> {
+    return NOTHING;
+  }
+  /** Continuations that belong to the address space must not go on in whatever gets its root next. */
+  cpuVmspaceFree(cx: Cx, pmap: Pmap): Exec<void> {
+    cx.cpu.gates.dropAddressSpace(pmap.pmPmlpv!.pvM!.physAddr);
+    return NOTHING;
   }
 
   // ---- interrupts
@@ -348,6 +359,9 @@ export class Pc64 implements Platform {
 
   // ---- devices
 
+  attachDisk(cx: Cx): Exec<BlockDevice | undefined> {
+    return virtioBlkAttach(cx);
+  }
   *mapDevice(cx: Cx, physical: Hpa, bytes: number): Exec<Gva> {
     const last = physical + bytes - 1;
     const mapped = DEVICE_PAGES.some((page) => physical >= page && last < page + PAGE_SIZE);
