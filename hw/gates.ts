@@ -187,6 +187,8 @@ export class GateTable {
   dropAddressSpace(root: Hpa, ept = 0): void {
     const low = (root & ~0xfff) | 0, high = Math.floor(root / 0x1_0000_0000);
     for (const [key, c] of this.#continuations) {
+      // One that is on its way to another space survives this one.
+      if (c.cpu.rebindNext) continue;
       if (c.ept === ept && c.rootLow === low && c.rootHigh === high) this.#continuations.delete(key);
     }
     const name = BigInt(root) & ~0xfffn;
@@ -603,10 +605,13 @@ export class GateCpu {
    * @throws {KernelPanic} when it does fault.
    */
   performNow(name: string, ...args: bigint[]): void {
+    if (this.cpu.cpl !== 0) this.panic(`${name} was carried out at CPL ${this.cpu.cpl}`);
+    this.#now(name, args);
+  }
+  #now(name: string, args: readonly bigint[]): void {
     const procedure = this.#procedures[name];
     if (procedure === undefined) throw new TypeError(`No procedure is named "${name}"`);
     const { cpu } = this;
-    if (cpu.cpl !== 0) this.panic(`${name} was carried out at CPL ${cpu.cpl}`);
     args.forEach((value, i) => cpu.set64(S.ARG + i * 8, BigInt.asUintN(64, value)));
     let exit: number;
     try {
@@ -616,6 +621,15 @@ export class GateCpu {
       throw error;
     }
     if (exit === EXIT_FAULT || exit === EXIT_RETRY) this.panic(`${name} faulted where it cannot`);
+  }
+  /**
+   * `rdtsc`, which any privilege level may execute unless it was told not to.
+   *
+   * @throws {KernelPanic} when it faults or exits: no kernel here sets CR4.TSD for its own programs.
+   */
+  rdtsc(): bigint {
+    this.#now("rdtsc", []);
+    return this.cpu.arg(0);
   }
   /** `mov cr3, value`. The continuation goes along into the new address space. */
   *loadCr3(value: bigint): Exec<void> {

@@ -23,8 +23,10 @@ import { apInit, becomeIdleThread, cpuMpAnnounce } from "./platform/pc64/mp_mach
 import { Pc64 } from "./platform/pc64/pc64.ts";
 import { hz } from "./lwkt/callout.ts";
 import { PC64_LAYOUT } from "./platform/pc64/vmparam.ts";
+import { withVkernel } from "./platform/vkernel64/start.ts";
 import { OSRELEASE } from "./proc/version.ts";
 import { syscall2, trap, userret } from "./trap/trap.ts";
+import { vmmLwpReturn } from "./vmm/vmm.ts";
 
 /**
  * Makes a kernel and loads it into a machine with gates: running the machine then starts it.
@@ -38,7 +40,7 @@ export function bootKernel(machine: Machine, options: KernelOptions): Kernel {
   if (gates === undefined) {
     throw new TypeError("Cannot boot the kernel: the machine has no gates (build it with gates: true)");
   }
-  const k = new Kernel(options, HISTORICAL_BUGS, PC64_LAYOUT);
+  const k = new Kernel(withVkernel(options), HISTORICAL_BUGS, PC64_LAYOUT);
   k.messages.toConsole = options.verbose !== false;
   let pc64: Pc64;
   const register = (name: string, body: (cx: Cx) => Exec<bigint | void>) =>
@@ -119,6 +121,8 @@ function* lwktTrampoline(cx: Cx): Exec<void> {
   cx.setInterrupts(true);
   if (td.tdFn !== undefined) yield* td.tdFn(cx);
   // The function of an lwp has made the frame that it enters user mode with.
-  if (td.tdLwp !== undefined) return yield* userret(cx);
+  if (td.tdLwp !== undefined) {
+    return td.tdProc?.pVmm === undefined ? yield* userret(cx) : yield* vmmLwpReturn(cx);
+  }
   yield* lwktExit(cx);
 }

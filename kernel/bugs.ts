@@ -143,6 +143,30 @@ export const HISTORICAL_BUGS: readonly HistoricalBug[] = [
     witness: "model: EFAULT for an address that the program can use",
   },
   {
+    name: "vpte-inval-race",
+    commit: "fc531fbc3f",
+    date: "February 2017",
+    sentence:
+      "MADV_INVAL holds the map's lock shared and falls between a fault's walk of a software page table and its pmap_enter: the page that the vkernel has taken away is mapped.",
+    witness: "data: a store through the table's old entry reaches a page that has another use",
+  },
+  {
+    name: "vpte-walk-or",
+    commit: "",
+    date: "2017",
+    sentence:
+      "The walk of a software page table reads an entry and ORs A and M in afterwards: into one that the vkernel has cleared in between.",
+    witness: "data: an entry that was cleared is not 0",
+  },
+  {
+    name: "vmspace-entry-refs",
+    commit: "98e80c6197",
+    date: "2017",
+    sentence:
+      "The calls that work on a vkernel's address space do not keep it while they sleep: another thread destroys it under them.",
+    witness: "panic: the address space was destroyed while a call was at work on it",
+  },
+  {
     name: "inval-no-ipi",
     commit: "",
     date: "never",

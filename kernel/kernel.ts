@@ -24,6 +24,8 @@ import { SigtrampState } from "./proc/sigtramp_state.ts";
 import { UmtxState } from "./proc/umtx_state.ts";
 import { UschedState } from "./proc/usched_dfly.ts";
 import { VfsState } from "./vfs/vfs_state.ts";
+import { type VmmOptions, VmmState } from "./vmm/vmm_state.ts";
+import { VkernelState } from "./vm/vkernel_state.ts";
 import { VmKernState } from "./vm/vm_kern.ts";
 import { type VmMap, VmMapState } from "./vm/vm_map.ts";
 import { type VmObject, VmObjectState } from "./vm/vm_object.ts";
@@ -59,6 +61,8 @@ export interface KernelOptions {
   readonly verbose?: boolean;
   /** Historical bugs to be on, by name (bugs.ts). */
   readonly bugs?: readonly string[];
+  /** How guests run on VMX (`hw.vmm.*`). */
+  readonly vmm?: VmmOptions;
   /** TypeScript programs by name. */
   readonly userGates?: Readonly<Record<string, UserGate>>;
   /**
@@ -190,6 +194,10 @@ export class Kernel {
    * @internal
    */
   readonly vmspace: VmspaceState = new VmspaceState();
+  /** Guests on VMX. */
+  readonly vmm: VmmState;
+  /** Vkernels that run on this kernel. */
+  readonly vkernel: VkernelState = new VkernelState();
   /**
    * Processes.
    *
@@ -253,6 +261,7 @@ export class Kernel {
    */
   constructor(options: KernelOptions, bugs: readonly HistoricalBug[], layout: KernelLayout) {
     this.options = options;
+    this.vmm = new VmmState(options.vmm);
     this.layout = layout;
     for (const name of options.bugs ?? []) {
       if (!bugs.some((bug) => bug.name === name)) {

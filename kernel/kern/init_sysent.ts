@@ -15,10 +15,12 @@ import { timeSyscalls } from "../proc/kern_time.ts";
 import { umtxSyscalls } from "../proc/kern_umtx.ts";
 import { sendsigSyscalls } from "../proc/sendsig.ts";
 import { sigSyscalls } from "../proc/sig_syscalls.ts";
+import { vmVmspaceSyscalls } from "../vm/vm_vmspace.ts";
 import { vmMmapSyscalls } from "../vm/vm_mmap.ts";
 import { vmUnixSyscalls } from "../vm/vm_unix.ts";
 import { kernDescripSyscalls } from "./kern_descrip_syscalls.ts";
 import { sysGenericSyscalls } from "./sys_generic.ts";
+import { vmmSyscalls } from "../vmm/vmm.ts";
 import type { SyscallTable } from "./sysent.ts";
 import { vfsAttrSyscalls } from "./vfs_attr_syscalls.ts";
 import { vfsSyscalls } from "./vfs_syscalls.ts";
@@ -41,4 +43,6 @@ export const sysent: SyscallTable = [
   ...vfsAttrSyscalls,
   ...vmMmapSyscalls,
   ...vmUnixSyscalls,
+  ...vmmSyscalls,
+  ...vmVmspaceSyscalls,
 ];

@@ -18,11 +18,11 @@ export function panicText(cx: Cx, error: unknown): string {
   const { k } = cx;
   const cause = error instanceof Error ? error.message : String(error);
   const kind = error instanceof KernelPanic ? "" : " (an exception that the kernel does not expect)";
-  const thread = k.lwkt.gds[cx.cpu.cpu.id]?.gdCurthread;
+  const thread = k.platform.mycpu(cx.cpu)?.gdCurthread;
   const lines = [
     "",
     `panic: ${cause}${kind}`,
-    `cpuid = ${cx.cpu.cpu.id}, thread "${thread?.tdComm ?? "boot"}"` +
+    `cpuid = ${k.platform.mycpu(cx.cpu)?.gdCpuid ?? "?"}, thread "${thread?.tdComm ?? "boot"}"` +
     (thread?.tdProc === undefined ? "" : `, process ${thread.tdProc.pPid} (${thread.tdProc.pComm})`),
     "Trace beginning at frame 0:",
     ...framesOf(error),

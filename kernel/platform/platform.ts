@@ -98,9 +98,9 @@ export interface Platform {
   /** Root in force here. */
   cr3(cx: Cx): Hpa;
   /** Forgets one page's translation on this processor (`cpu_invlpg`); of the kernel's or the current address space. */
-  invlpg(cx: Cx, va: Gva): Exec<void>;
+  invlpg(cx: Cx, va: Gva, pmap: Pmap): Exec<void>;
   /** Forgets all but global translations on this processor (`cpu_invltlb`). */
-  invltlb(cx: Cx): Exec<void>;
+  invltlb(cx: Cx, pmap: Pmap): Exec<void>;
   /** How all processors are told that entries have changed, if not by the rendezvous of pmap_inval.ts. */
   readonly remoteInval: RemoteInval | undefined;
   /** A pmap has got its root page (`cpu_vmspace_alloc`). */
@@ -118,6 +118,8 @@ export interface Platform {
   runPending(cx: Cx): Exec<void>;
   /** Nanoseconds since power-up. */
   uptimeNs(cx: Cx): number;
+  /** Ticks of the time-stamp counter a second. */
+  readonly tscHz: number;
   /** Seconds since 1970 at power-up, from the real-time clock. */
   readonly rtcBoottime: number;
 

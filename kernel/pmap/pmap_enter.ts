@@ -117,7 +117,7 @@ export function* pmapEnter(
     if (info === undefined || user) {
       yield* cx.cpu.store64(ptep, newpte);
       // NOSYNC for the kernel: this CPU may have the page's last mapping.
-      if (!user) yield* cx.k.platform.invlpg(cx, va);
+      if (!user) yield* cx.k.platform.invlpg(cx, va, pmap);
     } else {
       yield* pmapInvalInterlock(cx, info, pmap, va);
       yield* cx.cpu.store64(ptep, newpte);
@@ -157,7 +157,7 @@ function* removeOld(
   // The table keeps its count for the new entry: link() counts for it.
   if (pt !== undefined) pt.pvM!.wireCount--;
   if (info !== undefined) yield* pmapInvalDeinterlock(cx, info, pmap);
-  else yield* cx.k.platform.invlpg(cx, va);
+  else yield* cx.k.platform.invlpg(cx, va, pmap);
 }
 
 /** Puts a managed mapping on its page's list; counts an unmanaged one. The entry in the table is still empty. */

@@ -56,10 +56,10 @@ export class PmapInvalInfo {
 
 /** Runs on every CPU of the set (`pmap_inval_callback`). */
 function pmapInvalCallback(cx: Cx, arg: unknown): void {
-  const { pirVa } = arg as PmapInvalInfo;
+  const { pirVa } = arg as PmapInvalInfo, { kernelPmap } = cx.k.pmap;
   // Where processors rendezvous themselves these are single instructions, done when they come back.
-  if (pirVa === PIR_ALL) cx.k.platform.invltlb(cx);
-  else cx.k.platform.invlpg(cx, pirVa);
+  if (pirVa === PIR_ALL) cx.k.platform.invltlb(cx, kernelPmap);
+  else cx.k.platform.invlpg(cx, pirVa, kernelPmap);
 }
 
 /** Begins a series of invalidations: a critical section (`pmap_inval_init`). */
@@ -139,5 +139,5 @@ export function* smpInvltlb(cx: Cx): Exec<void> {
 }
 
 function invltlbHere(cx: Cx): void {
-  cx.k.platform.invltlb(cx);
+  cx.k.platform.invltlb(cx, cx.k.pmap.kernelPmap);
 }

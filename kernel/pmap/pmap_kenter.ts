@@ -69,7 +69,7 @@ export function pmapKenter(cx: Cx, va: Gva, pa: Hpa): Exec<void> {
 /** The same where only this CPU uses the address (`pmap_kenter_quick`). */
 export function* pmapKenterQuick(cx: Cx, va: Gva, pa: Hpa): Exec<void> {
   yield* cx.cpu.xchg64(entryOf(cx, va), BigInt(pa) | kernelBits(cx));
-  yield* cx.k.platform.invlpg(cx, va);
+  yield* cx.k.platform.invlpg(cx, va, cx.k.pmap.kernelPmap);
 }
 
 /** Unmaps a kernel address for all CPUs (`pmap_kremove`). */
@@ -80,7 +80,7 @@ export function pmapKremove(cx: Cx, va: Gva): Exec<void> {
 /** The same where only this CPU used the address (`pmap_kremove_quick`). */
 export function* pmapKremoveQuick(cx: Cx, va: Gva): Exec<void> {
   yield* cx.cpu.xchg64(entryOf(cx, va), 0n);
-  yield* cx.k.platform.invlpg(cx, va);
+  yield* cx.k.platform.invlpg(cx, va, cx.k.pmap.kernelPmap);
 }
 
 /**
@@ -128,8 +128,8 @@ export function* pmapGrowkernel(cx: Cx, kstart: Gva, kend: Gva): Exec<void> {
 function* growTable(cx: Cx, va: Gva): Exec<void> {
   const state = cx.k.pmap;
   const bits = state.kernelPmap.pmapBits;
-  const slot = state.kernelSlots.get(indexAt(va, 4));
-  kassert(slot !== undefined, `pmap_growkernel: 0x${va.toString(16)} is not kernel virtual memory`);
+  const slot = yield* cx.cpu.load64(gva(state.kernelPmap.pmPml4! + BigInt(indexAt(va, 4) * 8)));
+  kassert(slot !== 0n, () => `pmap_growkernel: 0x${va.toString(16)} is not kernel virtual memory`);
   let table = pteFrame(slot);
   for (let level = 3; level >= 2; level--) {
     const at = entryIn(cx.k, table, indexAt(va, level));

@@ -85,7 +85,7 @@ function* protectEntry(
     if (pte !== undefined) pteHarvest(cx, pmap, old, pte.pvM!);
     break;
   }
-  if (info === undefined) yield* cx.k.platform.invlpg(cx, va);
+  if (info === undefined) yield* cx.k.platform.invlpg(cx, va, pmap);
   else {
     yield* pmapInvalDeinterlock(cx, info, pmap);
     yield* pmapInvalDone(cx, info);

@@ -52,7 +52,7 @@ function* removeEntry(
   if ((old & pmap.pmapBits[PG_W_IDX]!) !== 0n) pmap.pmStats.wiredCount--;
   if (pt !== undefined) pmap.pmStats.residentCount--;
   if (info !== undefined) yield* pmapInvalDeinterlock(cx, info, pmap);
-  else yield* cx.k.platform.invlpg(cx, va);
+  else yield* cx.k.platform.invlpg(cx, va, pmap);
   if (pt !== undefined) unwireTable(pt.pvM!);
   return false;
 }
@@ -78,7 +78,7 @@ export function* pmapRemovePages(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva): Exec<v
     if (entry.pte === undefined && cx.k.bug("remove-pages-unmanaged")) return false;
     return yield* removeEntry(cx, pmap, entry, undefined);
   });
-  yield* cx.k.platform.invltlb(cx);
+  yield* cx.k.platform.invltlb(cx, pmap);
 }
 
 /**

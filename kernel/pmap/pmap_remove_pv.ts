@@ -102,8 +102,8 @@ function* removeMapping(
   if (!early) pteHarvest(cx, pmap, pte, m);
   if ((pte & bits[PG_W_IDX]!) !== 0n) pmap.pmStats.wiredCount--;
   if (info !== undefined) yield* pmapInvalDeinterlock(cx, info, pmap);
-  else if (pmap.pmActive & cx.gd.gdCpumask) yield* cx.k.platform.invlpg(cx, va);
-  if ((pte & bits[PG_G_IDX]!) !== 0n) yield* cx.k.platform.invlpg(cx, va);
+  else if (pmap.pmActive & cx.gd.gdCpumask) yield* cx.k.platform.invlpg(cx, va, pmap);
+  if ((pte & bits[PG_G_IDX]!) !== 0n) yield* cx.k.platform.invlpg(cx, va, pmap);
 }
 
 /**

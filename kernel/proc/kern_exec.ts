@@ -36,10 +36,13 @@ import {
   VM_PROT_READ,
   VM_PROT_RW,
 } from "../vm/vm_param.ts";
+import { vkernelExit } from "../vm/vm_vmspace_entry.ts";
 import { vmspaceExec } from "../vm/vmspace.ts";
+import { vmxThreadDestroy } from "../vmm/vmx_vmcs.ts";
 import { ImageParams, NOT_MINE } from "./imgact.ts";
 import { exit1, killalllwps, lwpExit, releaseParent } from "./kern_exit.ts";
 import { MAXCOMLEN, P_EXEC, P_SUGID, P_WEXIT, type Proc } from "./proc.ts";
+import { PSL_USERSET } from "./psl.ts";
 import { RLIM_INFINITY, RLIMIT_STACK } from "./resource.ts";
 import { SIGABRT, Sigacts } from "./signal.ts";
 import { sigtrampObject } from "./sigtramp.ts";
@@ -50,8 +53,6 @@ export const ARG_MAX = 0x4_0000;
 export const MAXSSIZ: bigint = 512n << 20n;
 /** Bytes of `struct ps_strings`. */
 const PS_STRINGS_BYTES = 32n;
-/** RFLAGS of a fresh program: IF and the bit that is always set. */
-const PSL_USERSET = 0x202n;
 const PAGE_SIZE = 4096;
 
 /** What is to be executed, in kernel memory. */
@@ -168,8 +169,13 @@ export function* execNewVmspace(cx: Cx, imgp: ImageParams): Exec<number> {
   const p = cx.proc!;
   yield* killalllwps(cx, true);
   imgp.vmspaceDestroyed = true;
+  // The address spaces of a vkernel's processes are no business of the new program.
+  yield* vkernelExit(cx, p);
   let vm = p.pVmspace!;
-  if (vm.vmRefcnt === 1) {
+  const vmm = p.pVmm !== undefined;
+  yield* vmxThreadDestroy(cx, cx.lwp!);
+  // The tables of VMM mode are no process's that is in none.
+  if (vm.vmRefcnt === 1 && !vmm) {
     yield* pmapRemovePages(cx, vm.vmPmap, vm.vmMap.min, vm.vmMap.max);
     yield* vmMapRemove(cx, vm.vmMap, vm.vmMap.min, vm.vmMap.max);
   } else {

@@ -20,6 +20,9 @@ import { calloutStop } from "../lwkt/callout.ts";
 import { lwktDelay, PCATCH, tsleep, wakeup } from "../lwkt/sleep.ts";
 import { lwktExit } from "../lwkt/thread.ts";
 import { vrele } from "../vfs/vfs_subr.ts";
+import { vkernelLwpExit } from "../vm/vkernel_trap.ts";
+import { vkernelExit } from "../vm/vm_vmspace_entry.ts";
+import { vmxThreadDestroy } from "../vmm/vmx_vmcs.ts";
 import { vmspaceExitfree, vmspaceRelexit } from "../vm/vmspace.ts";
 import { fixjobc, procRemove, procReparent } from "./kern_proc.ts";
 import { ksignal, lwpSignotify, procStopped, procUnstop, stopIdent } from "./kern_sig_send.ts";
@@ -69,7 +72,9 @@ export function* exit1(cx: Cx, status: number): Exec<never> {
   // Another thread is ending the process: this one only ends itself.
   if (p.pFlags & P_WEXIT) return yield* lwpExit(cx);
   p.pFlags |= P_WEXIT;
+  yield* vkernelLwpExit(cx, lp);
   yield* killalllwps(cx);
+  yield* vkernelExit(cx, p);
   if (p.pIthandle !== undefined) calloutStop(cx, p.pIthandle);
   yield* clearTid(cx, lp);
   yield* fdfree(cx, p);
@@ -85,6 +90,7 @@ export function* exit1(cx: Cx, status: number): Exec<never> {
   }
   p.pRu.add(lp.lwpRu);
   procRusage(p, p.pRu, lp);
+  yield* vmxThreadDestroy(cx, lp);
   if (p.pVmspace !== undefined) yield* vmspaceRelexit(cx, p.pVmspace);
   releaseParent(cx, p);
   reparentChildren(cx, p);
@@ -183,7 +189,9 @@ function* waitThreadsGone(cx: Cx, p: Proc): Exec<void> {
 export function* lwpExit(cx: Cx): Exec<never> {
   const lp = cx.lwp!, p = lp.lwpProc;
   if (p.pNthreads === 1 && (p.pFlags & P_WEXIT) === 0) return yield* exit1(cx, 0);
+  yield* vkernelLwpExit(cx, lp);
   yield* clearTid(cx, lp);
+  yield* vmxThreadDestroy(cx, lp);
   // Only what does not sleep follows.
   if (lp.lwpMpflags & LWP_MP_WSTOP) p.pNstopped--;
   lp.lwpMpflags &= ~LWP_MP_WSTOP;

@@ -22,6 +22,7 @@ import { decodeTrapframe, encodeTrapframe, TF_BYTES, type Trapframe } from "../p
 import type { UserState } from "../platform/platform.ts";
 import { pmapPinit2 } from "../pmap/pmap_pinit.ts";
 import { vref } from "../vfs/vnode.ts";
+import { vkernelInherit } from "../vm/vm_vmspace_entry.ts";
 import { vmspaceFork, vmspaceUnshare } from "../vm/vmspace_fork.ts";
 import { vmspaceRef } from "../vm/vmspace.ts";
 import { fixjobc, joinpgrp, procAddAllproc, procGetnewpid } from "./kern_proc.ts";
@@ -86,6 +87,8 @@ export function* userState(cx: Cx): Exec<UserState & { readonly frame: Trapframe
  */
 export function* fork1(cx: Cx, flags: number, options: Fork1Options = {}): Exec<Proc | number> {
   const lp1 = cx.lwp!, p1 = lp1.lwpProc, { procs } = cx.k;
+  // Its code runs on page tables of its own: a child in an ordinary address space would be nowhere.
+  if (p1.pVmm !== undefined) return ERRNO.EOPNOTSUPP;
   const root = p1.pUcred.crUid === 0;
   if (procs.nprocs >= (root ? MAXPROC : MAXPROC - RESERVED_FOR_ROOT)) {
     log(cx, `maxproc limit exceeded by uid ${p1.pUcred.crUid}, please see tuning(7) and login.conf(5)\n`);
@@ -124,6 +127,7 @@ export function* fork1(cx: Cx, flags: number, options: Fork1Options = {}): Exec<
     fpu: state.fpu,
     tls: options.tls ?? state.tls,
   }, options.start);
+  vkernelInherit(p1, p2);
   p2.pStart = getnanouptime(cx);
   if (flags & RFPPWAIT) p2.pFlags |= P_PPWAIT;
   if (options.prepare !== undefined) yield* options.prepare(p2, lp2);

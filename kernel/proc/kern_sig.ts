@@ -15,6 +15,7 @@ import { ERRNO } from "../kern/errno.ts";
 import { kprintf } from "../kern/subr_prf.ts";
 import { ERESTART } from "../kern/sysent.ts";
 import { tsleep } from "../lwkt/sleep.ts";
+import { vkernelBeforeSignal } from "../vm/vkernel_trap.ts";
 import { exit1, lwpExit } from "./kern_exit.ts";
 import { isOrphaned, lwpsignal, lwpStopped, procStop, stopIdent } from "./kern_sig_send.ts";
 import { type Lwp, LWP_MP_WEXIT, LWP_OLDMASK, P_PPWAIT, type Proc, SSTOP } from "./proc.ts";
@@ -169,6 +170,8 @@ export function* postsig(cx: Cx, sig: number): Exec<void> {
 function* deliver(cx: Cx, sig: number, info: Siginfo, returnmask: Sigset): Exec<void> {
   const lp = cx.lwp!, { pSigacts } = lp.lwpProc;
   const action = pSigacts.psAction[sig]!;
+  // Handlers are the vkernel's, never run in a guest's space.
+  yield* vkernelBeforeSignal(cx);
   lp.lwpSigmask |= action.mask & ~SIG_CANTMASK;
   if ((action.flags & SA_NODEFER) === 0) lp.lwpSigmask |= sigmask(sig);
   if (action.flags & SA_RESETHAND) pSigacts.set(sig, { handler: SIG_DFL, mask: 0n, flags: 0 });

@@ -24,7 +24,7 @@ import {
   wakeupOne,
 } from "../lwkt/sleep.ts";
 import { vmMapLockRead, vmMapLookupEntry, vmMapUnlockRead } from "../vm/vm_map.ts";
-import { MAP_ENTRY_COW, VM_INHERIT_SHARE } from "../vm/vm_param.ts";
+import { MAP_ENTRY_COW, VM_INHERIT_SHARE, VM_MAPTYPE_NORMAL } from "../vm/vm_param.ts";
 import { UmtxIdent } from "./umtx_state.ts";
 
 /** What names a word. */
@@ -39,7 +39,9 @@ function* keyOf(cx: Cx, va: bigint): Exec<UmtxKey> {
   yield* vmMapLockRead(cx, vm.vmMap);
   const { found, entry } = vmMapLookupEntry(vm.vmMap, va);
   const { object } = entry;
-  const shared = found && object !== undefined && (entry.eflags & MAP_ENTRY_COW) === 0 &&
+  // What stands behind an address of a software page table cannot be told from the address: the address itself is the name.
+  const shared = found && object !== undefined && entry.maptype === VM_MAPTYPE_NORMAL &&
+    (entry.eflags & MAP_ENTRY_COW) === 0 &&
     (entry.inheritance === VM_INHERIT_SHARE || object.handle !== undefined);
   const key = shared
     ? { owner: object, offset: va - entry.start + BigInt(entry.offset) }

@@ -21,6 +21,8 @@ import type { Callout } from "../lwkt/callout.ts";
 import { TDF, type Thread } from "../lwkt/thread.ts";
 import { LwktToken } from "../lwkt/token.ts";
 import type { Vnode } from "../vfs/vnode.ts";
+import type { VmmProc, VmxThread } from "../vmm/vmm_state.ts";
+import type { VkernelLwp, VkernelProc } from "../vm/vkernel_state.ts";
 import type { Vmspace } from "../vm/vmspace.ts";
 import { Plimit, Rusage } from "./resource.ts";
 import { Sigacts, type SigDelivery, type Siginfo, type Sigset } from "./signal.ts";
@@ -205,8 +207,10 @@ export class Lwp {
   lwpPctcpu = 0;
   /** Held by someone who looks at it (`lwp_lock`): not freed before it is let go. */
   lwpLock = 0;
-  /** A vkernel thread's state (issue 5). */
-  lwpVkernel: object | undefined;
+  /** A vkernel thread's state (`lwp_vkernel`), from its first vmspace_ctl on. */
+  lwpVkernel: VkernelLwp | undefined;
+  /** It runs in VMX non-root operation (`td_vmm`). */
+  lwpVmm: VmxThread | undefined;
 
   constructor(proc: Proc, tid: number) {
     this.lwpProc = proc;
@@ -289,9 +293,12 @@ export class Proc {
   /** Uptime at its start. */
   pStart: { readonly sec: number; readonly nsec: number } = { sec: 0, nsec: 0 };
   pAcflag = 0;
-  /** A personality's own data (Linux brk and robust lists), and a vkernel's (`p_vkernel`, issue 5). */
+  /** A personality's own data (Linux brk and robust lists). */
   pEmuldata: object | undefined;
-  pVkernel: object | undefined;
+  /** `p_vkernel`: what a vkernel has of the host; undefined for all others. */
+  pVkernel: VkernelProc | undefined;
+  /** `p_vmm`: its threads run in VMX non-root operation. */
+  pVmm: VmmProc | undefined;
   /** Held by someone who looks at it (`PHOLD`): it is not freed before it is let go. */
   pLock = 0;
 

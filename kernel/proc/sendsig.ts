@@ -21,6 +21,7 @@ import { ERRNO } from "../kern/errno.ts";
 import { EJUSTRETURN, type SyscallArgs, type SyscallResult, type SyscallTable } from "../kern/sysent.ts";
 import { decodeTrapframe, encodeTrapframe, TF_BYTES } from "../platform/pc64/frame.ts";
 import type { Lwp } from "./proc.ts";
+import { PSL_RF, PSL_USERCHANGE } from "./psl.ts";
 import {
   SA_ONSTACK,
   SA_SIGINFO,
@@ -49,10 +50,6 @@ const FPU_BYTES = 512;
 const RED_ZONE = 128n;
 const SYS_SIGRETURN = 344;
 
-/** RFLAGS bits that a program may set (`PSL_USERCHANGE`): the arithmetic flags, TF, DF, NT, RF, AC, ID. */
-const PSL_USERCHANGE = 0x25_4dd5n;
-/** RFLAGS.RF, cleared by sigreturn so that a breakpoint is hit again. */
-const PSL_RF = 0x1_0000n;
 /** RFLAGS bits that a handler starts without: TF and DF. */
 const PSL_HANDLER_CLEAR = 0x500n;
 
@@ -161,6 +158,7 @@ export function* restoreUserFrame(cx: Cx, words: Uint8Array<ArrayBuffer>): Exec<
   if (((next.rflags ^ now.rflags) & ~PSL_USERCHANGE) !== 0n) return ERRNO.EINVAL;
   // CS and SS as they are: there is one user code segment. An RIP that is not the user's would fault inside IRETQ.
   if (next.cs !== now.cs || !isUserAddress(cx, next.rip)) return ERRNO.EINVAL;
+  // A breakpoint is hit again.
   next.rflags &= ~PSL_RF;
   for (const field of ["xflags", "trapno", "addr", "flags", "err", "cs", "ss"] as const) {
     next[field] = now[field];

@@ -215,6 +215,16 @@ const vmRows: readonly SysctlRow[] = [
   struct("vm.loadavg", "loadavg", loadavg),
   struct("vm.vmstats", "vmstats", (cx) => counters(cx, VMSTATS, 104)),
   struct("vm.vmmeter", "vmmeter", (cx) => counters(cx, VMMETER, 196)),
+  long("hw.tsc_frequency", (cx) => cx.k.platform.tscHz),
+  {
+    ...int("vm.vkernel_enable", (cx) => cx.k.vmMap.vkernelEnable ? 1 : 0),
+    description: "Programs may be kernels: MAP_VPAGETABLE and the vmspace calls",
+    set(cx, value) {
+      if (typeof value !== "number") return ERRNO.EINVAL;
+      cx.k.vmMap.vkernelEnable = value !== 0;
+      return 0;
+    },
+  },
   ...vmSysctls.map(([name, value]) => int(name, (cx) => value(cx.k))),
 ];
 

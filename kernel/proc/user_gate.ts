@@ -29,7 +29,7 @@ export const USER_GATE_PAGE = 0x40_0000n;
 /** `syscall; ret` in it. */
 export const USER_GATE_SYSCALL: Gva = gva(USER_GATE_PAGE + 0x40n);
 
-const RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10;
+const RAX = 0, RDX = 2, RSP = 4, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10;
 const CARRY = 1;
 const PAGE_SIZE = 4096n;
 /** DragonFly's number of exit. */
@@ -77,7 +77,15 @@ function gateNumber(cx: Cx, name: string, body: (u: GateCpu) => Exec<number>): n
   const { userGateNumbers } = cx.k;
   const known = userGateNumbers.get(name);
   if (known !== undefined) return known;
-  const number = cx.cpu.gates.register({ name: `user program ${name}`, cpl: 3, body });
+  // A vkernel's gates end with it; they are entered in the world that its processes run in.
+  const space = cx.cpu.space, guest = cx.cpu.cpu.cpl === 3 || space.ept !== 0;
+  const number = cx.cpu.gates.register({
+    name: `user program ${name}`,
+    cpl: 3,
+    body,
+    ept: space.ept,
+    ...(guest ? { owner: space } : {}),
+  });
   userGateNumbers.set(name, number);
   return number;
 }
@@ -100,16 +108,25 @@ export interface UserSyscallResult {
   readonly value: bigint;
 }
 
-/** Makes a system call from a TypeScript program: up to six arguments. */
+/** Makes a system call from a TypeScript program: up to six arguments in registers, the others on its stack. */
 export function* userSyscall(
   u: GateCpu,
   number: number,
   ...args: readonly (bigint | number)[]
 ): Exec<UserSyscallResult> {
   const registers = [RDI, RSI, RDX, R10, R8, R9];
-  args.forEach((arg, i) => u.setGpr(registers[i]!, BigInt.asUintN(64, BigInt(arg))));
+  const words = args.map((arg) => BigInt.asUintN(64, BigInt(arg)));
+  const onStack = words.slice(registers.length), rsp = u.gpr(RSP);
+  if (onStack.length > 0) {
+    // Behind the return address of the call.
+    const at = rsp - BigInt(onStack.length + 1 & ~1) * 8n;
+    for (const [i, word] of onStack.entries()) yield* u.store64(gva(at + BigInt(i * 8)), word);
+    u.setGpr(RSP, at);
+  }
+  words.slice(0, registers.length).forEach((word, i) => u.setGpr(registers[i]!, word));
   u.setGpr(RAX, BigInt(number));
   yield* u.call(USER_GATE_SYSCALL);
+  if (onStack.length > 0) u.setGpr(RSP, rsp);
   const failed = (u.cpu.rflags & CARRY) !== 0;
   const value = BigInt.asIntN(64, u.gpr(RAX));
   return failed ? { errno: Number(value), value: -1n } : { errno: 0, value };

@@ -16,7 +16,7 @@ import { kprintf, log } from "../kern/subr_prf.ts";
 import { type SyscallResult, SyscallWords } from "../kern/sysent.ts";
 import { RQF, RQF_AST_MASK, RQF_IDLECHECK_MASK } from "../lwkt/globaldata.ts";
 import { lwktYield, splz } from "../lwkt/thread.ts";
-import { TF, TF_BYTES } from "../platform/pc64/frame.ts";
+import { T_FAST_SYSCALL, TF, TF_BYTES } from "../platform/pc64/frame.ts";
 import { decodeTrapframe } from "../platform/pc64/frame.ts";
 import { interrupt } from "../platform/pc64/intr.ts";
 import type { Pc64 } from "../platform/pc64/pc64.ts";
@@ -26,12 +26,14 @@ import { type Lwp, LWP_MP_WEXIT, SSTOP } from "../proc/proc.ts";
 import * as signal from "../proc/signal.ts";
 import { acquireCurproc } from "../proc/usched_dfly.ts";
 import { vmIsBeingKilled } from "../vm/vm_page_alloc.ts";
+import { vkernelTrap, vkernelTrapno } from "../vm/vkernel_trap.ts";
 import { VM_FAULT_BURST, VM_FAULT_DIRTY, VM_FAULT_NORMAL, vmFault } from "../vm/vm_fault.ts";
 import { vmMapLookupEntry } from "../vm/vm_map.ts";
 import {
   KERN_FAILURE,
   KERN_INVALID_ADDRESS,
   KERN_SUCCESS,
+  VM_MAPTYPE_VPAGETABLE,
   VM_PROT_EXECUTE,
   VM_PROT_READ,
   VM_PROT_WRITE,
@@ -44,8 +46,8 @@ const CARRY = 1n;
 /** First vector that is not an exception. */
 const FIRST_INTERRUPT = 32;
 const NMI = 2, PAGE_FAULT = 14;
-/** Page-fault error code (SDM vol. 3A, "Page-Fault Exception"): write, instruction fetch. */
-const PGEX_W = 2n, PGEX_I = 16n;
+/** Page-fault error code (SDM vol. 3A, "Page-Fault Exception"): present, write, instruction fetch. */
+const PGEX_P = 1n, PGEX_W = 2n, PGEX_I = 16n;
 
 /** What an exception in user mode is to a program: signal and code, as DragonFly's trap() has it. */
 const SIGNALS: Readonly<Record<number, readonly [sig: number, code: number]>> = {
@@ -105,17 +107,37 @@ export function* userTrapAt(cx: Cx, at: Gva, vector: number): Exec<void> {
   yield* userTrap(cx, lwp, yield* entryFrame(cx, lwp, at), vector);
 }
 
-/** An exception in user mode: mended, or a signal. */
-function* userTrap(cx: Cx, lwp: Lwp, bytes: Uint8Array<ArrayBuffer>, vector: number): Exec<void> {
+/**
+ * An exception of a guest of the VMM (kernel/vmm/), its registers in the frame at `at`: the vkernel's affair if code of a guest of its own runs,
+ * else a signal. A page fault is never mended here: what the host has to bring in is an EPT violation.
+ */
+export function* vmmTrap(cx: Cx, at: Gva, vector: number): Exec<void> {
+  const lwp = cx.lwp!;
+  lwp.lwpMdRegs = at;
+  yield* userTrap(cx, lwp, yield* entryFrame(cx, lwp, at), vector, true);
+}
+
+/** An exception in user mode: mended, or a signal. @param guest It is a guest's, whose page tables are its own. */
+function* userTrap(
+  cx: Cx,
+  lwp: Lwp,
+  bytes: Uint8Array<ArrayBuffer>,
+  vector: number,
+  guest = false,
+): Exec<void> {
   const view = new DataView(bytes.buffer);
   cx.k.vmmeter.vTrap++;
   let sig: number, code: number, addr: bigint;
   if (vector === PAGE_FAULT) {
     addr = view.getBigUint64(TF.addr, true);
-    const verdict = yield* trapPfault(cx, lwp, addr, view.getBigUint64(TF.err, true), true);
+    const err = view.getBigUint64(TF.err, true);
+    const verdict = guest ? guestVerdict(err) : yield* trapPfault(cx, lwp, addr, err, true);
     if (verdict === undefined) return;
+    // What the host has mended the vkernel never sees; what it cannot mend is the vkernel's.
+    if (lwp.lwpVkernel?.inGuest) return yield* vkernelTrap(cx, lwp.lwpMdRegs!, vector);
     [sig, code] = verdict;
   } else {
+    if (lwp.lwpVkernel?.inGuest) return yield* vkernelTrap(cx, lwp.lwpMdRegs!, vkernelTrapno(vector));
     addr = view.getBigUint64(TF.rip, true);
     [sig, code] = lwp.lwpProc.pSysent?.svTrap?.(vector) ?? SIGNALS[vector] ??
       [signal.SIGILL, signal.ILL_ILLOPC];
@@ -125,6 +147,11 @@ function* userTrap(cx: Cx, lwp: Lwp, bytes: Uint8Array<ArrayBuffer>, vector: num
   // Not when the kernel refused the page because the process has been killed for want of memory.
   if (handler === signal.SIG_DFL && !vmIsBeingKilled(cx)) yield* reportFault(cx, bytes);
   yield* trapsignal(cx, sig, code, addr, vector);
+}
+
+/** Signal and code of a page fault that a guest's own tables gave. */
+function guestVerdict(err: bigint): readonly [sig: number, code: number] {
+  return [signal.SIGSEGV, err & PGEX_P ? signal.SEGV_ACCERR : signal.SEGV_MAPERR];
 }
 
 /**
@@ -139,6 +166,7 @@ function* trapPfault(
   usermode: boolean,
 ): Exec<readonly [sig: number, code: number] | undefined> {
   const vmspace = lwp.lwpVmspace;
+  ktrace(cx, "pfault", Number(BigInt.asUintN(48, addr) >> 12n), Number(err));
   if (addr >= VM_MAX_USER_ADDRESS || vmspace === undefined) return [signal.SIGSEGV, signal.SEGV_MAPERR];
   const ftype: VmProt = err & PGEX_W ? VM_PROT_WRITE : err & PGEX_I ? VM_PROT_EXECUTE : VM_PROT_READ;
   const va = gva(addr & ~0xfffn);
@@ -154,7 +182,9 @@ function* trapPfault(
       return [signal.SIGBUS, signal.BUS_OBJERR];
     default: {
       const { entry, found } = vmMapLookupEntry(vmspace.vmMap, va);
-      const allowed = found && (entry.protection & ftype) === ftype;
+      // Through a software page table the mapping allows everything, and the table says no.
+      const allowed = found && entry.maptype !== VM_MAPTYPE_VPAGETABLE &&
+        (entry.protection & ftype) === ftype;
       return allowed ? [signal.SIGBUS, signal.BUS_ADRERR] : [signal.SIGSEGV, signal.SEGV_ACCERR];
     }
   }
@@ -230,6 +260,8 @@ export function* syscallAt(cx: Cx, at: Gva): Exec<void> {
   const view = new DataView(bytes.buffer);
   const number = view.getUint32(TF.rax, true);
   cx.k.vmmeter.vSyscall++;
+  // A guest's system call is its own kernel's.
+  if (lwp.lwpVkernel?.inGuest) return yield* vkernelTrap(cx, at, T_FAST_SYSCALL);
   const sysent = lwp.lwpProc.pSysent!;
   const row = sysent.svTable.get(number);
   let args = new SyscallWords(number, new BigUint64Array(bytes.buffer), ARGUMENTS);

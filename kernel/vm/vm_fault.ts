@@ -32,6 +32,7 @@ import {
   VM_FAULT_WIRE_MASK,
   vmFaultObject,
 } from "./vm_fault_object.ts";
+import { vmFaultVpagetable, vpteInterlock } from "./vm_fault_vpagetable.ts";
 import { type VmMap, vmMapUnlockRead } from "./vm_map.ts";
 import { type MapLookup, vmMapLookup, vmMapLookupDone } from "./vm_map_lookup.ts";
 import type { VmObject } from "./vm_object.ts";
@@ -44,6 +45,7 @@ import {
   MAP_ENTRY_NOFAULT,
   PAGE_SIZE,
   truncPage,
+  VM_MAPTYPE_VPAGETABLE,
   VM_PROT_NONE,
   VM_PROT_WRITE,
   type VmProt,
@@ -109,11 +111,19 @@ function* attempt(cx: Cx, map: VmMap, wanted: Wanted, shared: SharedChoice): Exe
   const object = yield* usableObject(cx, found, address);
   if (object === undefined) return KERN_INVALID_ADDRESS;
   const faultType = found.wired ? found.prot : wanted.faultType;
-  chooseShared(cx, object, faultFlags | ((faultType & VM_PROT_WRITE) !== 0 ? VM_FAULT_DIRTY : 0), shared);
+  const dirties = (faultType & VM_PROT_WRITE) !== 0 || found.entry.maptype === VM_MAPTYPE_VPAGETABLE;
+  chooseShared(cx, object, faultFlags | (dirties ? VM_FAULT_DIRTY : 0), shared);
   const fs = new Faultstate({ ...found, object }, faultFlags, shared);
+  yield* vpteInterlock(cx, fs, address);
   yield* faultEnter(cx, fs);
   const writing = (wanted.faultType & VM_PROT_WRITE) !== 0;
-  const rv = yield* vmFaultObject(cx, fs, found.pindex, faultType, shared);
+  let { pindex } = found;
+  if (found.entry.maptype === VM_MAPTYPE_VPAGETABLE) {
+    const walked = yield* vmFaultVpagetable(cx, fs, pindex, faultType, shared);
+    if (walked !== KERN_SUCCESS) return walked;
+    pindex = fs.vptePindex;
+  }
+  const rv = yield* vmFaultObject(cx, fs, pindex, faultType, shared);
   if (rv !== KERN_SUCCESS) return rv;
   const { m } = fs;
   kassert(m !== undefined && fs.lookupStillValid, "vm_fault: no page, or the map is not locked");

@@ -23,6 +23,7 @@ import { PMAP_EMULATE_AD_BITS } from "../pmap/pmap_bits.ts";
 import { swapPagerUnswapped } from "./swap_pager.ts";
 import { type VmMap, vmMapLockReadTry, vmMapUnlockRead } from "./vm_map.ts";
 import type { VmMapEntry } from "./vm_map_entry.ts";
+import { vmMapDeinterlock, type VmMapIlock } from "./vm_map_interlock.ts";
 import {
   OBJ_DEAD,
   OBJT_DEFAULT,
@@ -77,6 +78,7 @@ import {
   MAP_ENTRY_NOSYNC,
   offToIdx,
   VM_MAPTYPE_VPAGETABLE,
+  VM_PROT_ALL,
   VM_PROT_NONE,
   VM_PROT_WRITE,
   type VmProt,
@@ -133,6 +135,14 @@ export class Faultstate {
   shared: boolean;
   /** Pages read. */
   hardfault = 0;
+  /** Through a software page table: the object's page that the walk found. */
+  vptePindex = 0;
+  /** What the table's entries allow; everything where there is none. */
+  vpteProt: VmProt = VM_PROT_ALL;
+  /** The entry says modified already: the first write need not be seen. */
+  vpteModified = false;
+  /** The page's address, which no MADV_INVAL may touch meanwhile. */
+  ilock: VmMapIlock | undefined;
   /** Historical bug 7a45978d5d may apply: the fault is vm_fault_page's. */
   byPage = false;
 
@@ -191,6 +201,8 @@ export function* faultLeave(cx: Cx, fs: Faultstate): Exec<void> {
   }
   vmObjectPipWakeup(cx, fs.firstObject);
   vmObjectDrop(cx, fs.firstObject);
+  if (fs.ilock !== undefined && fs.map !== undefined) vmMapDeinterlock(cx, fs.map, fs.ilock);
+  fs.ilock = undefined;
   yield* unlockMap(cx, fs);
 }
 
@@ -255,7 +267,7 @@ export function* vmFaultObject(
   choice: SharedChoice,
 ): Exec<number> {
   const writing = (faultType & VM_PROT_WRITE) !== 0;
-  fs.prot = fs.firstProt;
+  fs.prot = fs.firstProt & fs.vpteProt;
   if (!writing && mustSeeFirstWrite(cx, fs)) fs.prot &= ~VM_PROT_WRITE;
   let pindex = firstPindex;
   for (;;) {
@@ -329,7 +341,7 @@ export function* vmFaultObject(
 
 /** The first write through the mapping has to fault, because somebody counts on seeing it. */
 function mustSeeFirstWrite(cx: Cx, fs: Faultstate): boolean {
-  if (fs.entry?.maptype === VM_MAPTYPE_VPAGETABLE) return true;
+  if (fs.entry?.maptype === VM_MAPTYPE_VPAGETABLE) return !fs.vpteModified;
   const vm = cx.lwp?.lwpVmspace;
   return vm !== undefined && (vm.vmPmap.pmFlags & PMAP_EMULATE_AD_BITS) !== 0;
 }

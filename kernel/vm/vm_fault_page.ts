@@ -22,6 +22,7 @@ import {
   VM_FAULT_DIRTY,
   vmFaultObject,
 } from "./vm_fault_object.ts";
+import { vmFaultVpagetable, vpteInterlock } from "./vm_fault_vpagetable.ts";
 import type { VmMap } from "./vm_map.ts";
 import { vmMapLookup, vmMapLookupDone } from "./vm_map_lookup.ts";
 import type { VmObject } from "./vm_object.ts";
@@ -32,6 +33,7 @@ import {
   KERN_SUCCESS,
   KERN_TRY_AGAIN,
   truncPage,
+  VM_MAPTYPE_VPAGETABLE,
   VM_PROT_ALL,
   VM_PROT_WRITE,
   type VmProt,
@@ -106,6 +108,7 @@ function* attempt(
   const type = found.wired ? found.prot : faultType & VM_PROT_ALL;
   const fs = new Faultstate({ ...found, object }, faultFlags, shared);
   fs.byPage = true;
+  yield* vpteInterlock(cx, fs, truncPage(address));
   return yield* resolve(cx, fs, found.pindex, type, shared, options);
 }
 
@@ -118,9 +121,14 @@ function* resolve(
   shared: SharedChoice,
   options: FaultPageOptions,
 ): Exec<VmPage | number> {
-  if ((type & VM_PROT_WRITE) !== 0) fs.firstShared = shared.firstShared = false;
+  const walks = fs.entry?.maptype === VM_MAPTYPE_VPAGETABLE;
+  if ((type & VM_PROT_WRITE) !== 0 || walks) fs.firstShared = shared.firstShared = false;
   yield* faultEnter(cx, fs);
-  const rv = yield* vmFaultObject(cx, fs, pindex, type, shared);
+  if (walks) {
+    const walked = yield* vmFaultVpagetable(cx, fs, pindex, type, shared);
+    if (walked !== KERN_SUCCESS) return walked;
+  }
+  const rv = yield* vmFaultObject(cx, fs, walks ? fs.vptePindex : pindex, type, shared);
   if (rv !== KERN_SUCCESS) return rv;
   const m = fs.m!;
   fs.m = undefined;

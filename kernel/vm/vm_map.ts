@@ -34,6 +34,7 @@ import { LwktToken } from "../lwkt/token.ts";
 import type { Pmap } from "../pmap/pmap.ts";
 import type { Proc } from "../proc/proc.ts";
 import { type MapCount, VmMapEntry } from "./vm_map_entry.ts";
+import type { VmMapIlock } from "./vm_map_interlock.ts";
 import type { Vmspace } from "./vmspace.ts";
 
 /** `flags`: mappings made from now on are wired (mlockall MCL_FUTURE). */
@@ -63,6 +64,8 @@ export class VmMap {
   timestamp = 0;
   /** `flags`: MAP_WIREFUTURE. */
   flags = 0;
+  /** `ilock_base`: ranges in use (vm_map_interlock.ts). */
+  readonly ilocks: Set<VmMapIlock> = new Set();
   /** `pmap`. */
   pmap: Pmap;
 

@@ -28,6 +28,7 @@ import {
   MAP_ENTRY_NEEDS_WAKEUP,
   MAP_ENTRY_STACK,
   VM_MAPTYPE_SUBMAP,
+  VM_MAPTYPE_VPAGETABLE,
 } from "./vm_param.ts";
 
 /** Makes sure that no entry crosses `start`: `entry`, which contains it, begins there afterwards. */
@@ -65,13 +66,17 @@ function allocateBeforeCut(cx: Cx, map: VmMap, entry: VmMapEntry): void {
   }
 }
 
-/** Whether two neighbours say the same of adjacent parts of one object. `aux` is not compared, as in DragonFly. */
+/**
+ * Whether two neighbours say the same of adjacent parts of one object. `aux` is compared only where it is the root of a software page table; in
+ * DragonFly it is not, and one of two roots is lost.
+ */
 function mergeable(lower: VmMapEntry, upper: VmMapEntry): boolean {
   return lower.end === upper.start && lower.maptype === upper.maptype && lower.object === upper.object &&
     (lower.object === undefined || lower.offset + Number(lower.end - lower.start) === upper.offset) &&
     lower.eflags === upper.eflags && lower.protection === upper.protection &&
     lower.maxProtection === upper.maxProtection && lower.inheritance === upper.inheritance &&
-    lower.wiredCount === upper.wiredCount;
+    lower.wiredCount === upper.wiredCount &&
+    (lower.maptype !== VM_MAPTYPE_VPAGETABLE || lower.aux === upper.aux);
 }
 
 /** Joins an entry with its neighbours where they are of one kind (`vm_map_simplify_entry`). `entry` survives. */

@@ -180,6 +180,8 @@ function* extend(
 ): Exec<boolean> {
   if (prev === map.header || prev.eflags !== eflags || prev.end !== start) return false;
   if (prev.wiredCount !== 0 || prev.maptype !== maptype || prev.subMap !== undefined) return false;
+  // A new mapping has no software page table yet.
+  if (maptype === VM_MAPTYPE_VPAGETABLE) return false;
   // A stack has a size of its own, and kernel memory without an object is never faulted in.
   if ((eflags & (MAP_ENTRY_STACK | MAP_ENTRY_KSTACK)) !== 0 || (map.systemMap && prev.object === undefined)) {
     return false;

@@ -114,7 +114,8 @@ export function* vmMapLookup(cx: Cx, start: VmMap, va: Gva, faultType: VmProt): 
     }
     const wired = entry.wiredCount !== 0;
     if (wired) prot = need = entry.protection;
-    if (entry.maptype === VM_MAPTYPE_VPAGETABLE && (prot & VM_PROT_WRITE) !== 0) need |= VM_PROT_WRITE;
+    // Walks write to the tables, whatever the program may do: they must never be somebody else's that are still to be copied.
+    if (entry.maptype === VM_MAPTYPE_VPAGETABLE) need |= VM_PROT_WRITE;
     // As in DragonFly (section 9.4, step 6): the test is of the running thread's pmap, and looks inverted.
     if (emulatesAdBits(cx) && (prot & VM_PROT_WRITE) === VM_PROT_NONE) need |= VM_PROT_WRITE;
     const shadow = (entry.eflags & MAP_ENTRY_NEEDS_COPY) !== 0 && (need & VM_PROT_WRITE) !== 0;

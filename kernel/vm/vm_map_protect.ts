@@ -34,6 +34,7 @@ import {
   vmMapEntryRelease,
   vmMapEntryReserve,
 } from "./vm_map_entry.ts";
+import { vmMapDeinterlock, vmMapInterlock } from "./vm_map_interlock.ts";
 import { vmMapRewire } from "./vm_map_wire.ts";
 import { OBJT_VNODE, vmObjectDrop, vmObjectHold, vmObjectHoldShared } from "./vm_object.ts";
 import { vmObjectMadvise } from "./vm_object_pages.ts";
@@ -228,8 +229,14 @@ export function* vmMapMadvise(
     yield* vmMapUnlockRead(cx, map);
     return KERN_SUCCESS;
   }
+  if (behav === MADV_INVAL) {
+    yield* vmMapLockRead(cx, map);
+    yield* invalidate(cx, map, start, end);
+    yield* vmMapUnlockRead(cx, map);
+    return KERN_SUCCESS;
+  }
   const change = ADVICE.get(behav);
-  if (change === undefined && behav !== MADV_INVAL && behav !== MADV_SETMAP) return KERN_INVALID_ARGUMENT;
+  if (change === undefined && behav !== MADV_SETMAP) return KERN_INVALID_ARGUMENT;
   const count = vmMapEntryReserve(MAP_RESERVE_COUNT);
   yield* lockRange(cx, map, start, end);
   let rv = KERN_SUCCESS;
@@ -242,11 +249,10 @@ export function* vmMapMadvise(
     vmMapClipEnd(cx, map, entry, end, count);
     if (change !== undefined) {
       entry.eflags = change(entry.eflags);
-    } else if (behav === MADV_INVAL) {
-      // Holding the lock exclusively has changed the timestamp: a fault that had walked the table before walks it again.
-      yield* pmapRemove(cx, map.pmap, entry.start, entry.end);
     } else if (entry.maptype === VM_MAPTYPE_VPAGETABLE) {
+      // A fault that had walked the old tables holds the map's lock until its mapping is entered, or finds that the timestamp has changed.
       entry.aux = value;
+      cx.k.vkernel.setmaps++;
       yield* pmapRemove(cx, map.pmap, entry.start, entry.end);
     } else {
       rv = KERN_INVALID_ARGUMENT;
@@ -256,6 +262,24 @@ export function* vmMapMadvise(
   yield* vmMapUnlock(cx, map);
   vmMapEntryRelease(count);
   return rv;
+}
+
+/**
+ * INVAL: every mapping of the range goes, from all processors. The map is locked shared (January 2017), and a fault that has walked a software page
+ * table and not entered its mapping yet has the page interlocked (February 2017, `fc531fbc3f`).
+ */
+function* invalidate(cx: Cx, map: VmMap, start: bigint, end: bigint): Exec<void> {
+  cx.k.vkernel.invals++;
+  let { found, entry } = vmMapLookupEntry(map, start);
+  if (!found) entry = entry.next;
+  for (; entry !== map.header && entry.start < end; entry = entry.next) {
+    if (entry.maptype === VM_MAPTYPE_SUBMAP) continue;
+    const from = entry.start < start ? start : entry.start;
+    const to = entry.end > end ? end : entry.end;
+    const ilock = cx.k.bug("vpte-inval-race") ? undefined : yield* vmMapInterlock(cx, map, from, to);
+    yield* pmapRemove(cx, map.pmap, from as Gva, to as Gva);
+    if (ilock !== undefined) vmMapDeinterlock(cx, map, ilock);
+  }
 }
 
 /** WILLNEED, DONTNEED, FREE: nothing of the map changes, it is locked shared. */

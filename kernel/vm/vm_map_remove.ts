@@ -59,6 +59,7 @@ import {
   MAP_ENTRY_NEEDS_WAKEUP,
   offToIdx,
   PAGE_SIZE,
+  VM_MAPTYPE_NORMAL,
   VM_MAPTYPE_SUBMAP,
   VM_MAPTYPE_VPAGETABLE,
   VM_PROT_WRITE,
@@ -121,7 +122,8 @@ function* deleteEntry(cx: Cx, map: VmMap, entry: VmMapEntry, count: MapCount): E
   const { start, end, object } = entry;
   if (entry.wiredCount !== 0) yield* vmMapEntryUnwire(cx, map, entry);
   yield* pmapRemove(cx, map.pmap, start, end);
-  if (object !== undefined && entry.maptype !== VM_MAPTYPE_SUBMAP) {
+  // Which pages a software page table shows cannot be told from addresses.
+  if (object !== undefined && entry.maptype === VM_MAPTYPE_NORMAL) {
     yield* removePages(cx, object, offToIdx(entry.offset), Number((end - start) / BigInt(PAGE_SIZE)));
   }
   if (map.firstFree === entry) map.firstFree = entry.prev;

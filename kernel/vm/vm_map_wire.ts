@@ -17,9 +17,11 @@ import { MAP_RESERVE_COUNT, type VmMapEntry, vmMapEntryRelease, vmMapEntryReserv
 import { vmMapEntryAllocateObject, vmMapEntryShadow } from "./vm_map_lookup.ts";
 import {
   KERN_INVALID_ADDRESS,
+  KERN_INVALID_ARGUMENT,
   KERN_SUCCESS,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_USER_WIRED,
+  VM_MAPTYPE_VPAGETABLE,
   VM_PROT_WRITE,
 } from "./vm_param.ts";
 
@@ -63,6 +65,8 @@ function* entriesOf(map: VmMap, start: bigint, end: bigint): Generator<VmMapEntr
 
 function* userWire(cx: Cx, map: VmMap, start: bigint, end: bigint, wired: VmMapEntry[]): Exec<number> {
   for (const entry of entriesOf(map, start, end)) {
+    // What a software page table shows may change at any moment, and be another page when it is unwired.
+    if (entry.maptype === VM_MAPTYPE_VPAGETABLE) return KERN_INVALID_ARGUMENT;
     if (entry.eflags & MAP_ENTRY_USER_WIRED) continue;
     if (entry.wiredCount === 0) yield* prepare(cx, entry);
     entry.eflags |= MAP_ENTRY_USER_WIRED;

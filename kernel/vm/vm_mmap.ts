@@ -293,15 +293,20 @@ function errnoOf(rv: number): number {
 // ---- the others
 
 function* sysMunmap(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
-  const { vmMap: map } = vmspaceOf(cx);
-  const range = userRange(uap.arg(0), uap.arg(1));
-  if (range === undefined) return { error: EINVAL };
+  return err(yield* kernMunmap(cx, vmspaceOf(cx), uap.arg(0), uap.arg(1)));
+}
+
+/** munmap of an address space: 0 or EINVAL. */
+export function* kernMunmap(cx: Cx, vm: Vmspace, addr: bigint, len: bigint): Exec<number> {
+  const { vmMap: map } = vm;
+  const range = userRange(addr, len);
+  if (range === undefined) return EINVAL;
   const { start, end } = range;
-  if (uap.arg(1) === 0n && (uap.arg(0) & PAGE_MASK) === 0n) return SYSCALL_OK;
+  if (len === 0n && (addr & PAGE_MASK) === 0n) return 0;
   // As DragonFly documents: some part of the range not mapped is an error.
-  if (!(yield* vmMapCheckProtection(cx, map, start, end, VM_PROT_NONE))) return { error: EINVAL };
+  if (!(yield* vmMapCheckProtection(cx, map, start, end, VM_PROT_NONE))) return EINVAL;
   yield* vmMapRemove(cx, map, start, end);
-  return SYSCALL_OK;
+  return 0;
 }
 
 function* sysMprotect(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
@@ -326,19 +331,31 @@ function* sysMinherit(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
 }
 
 function* sysMadvise(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
-  return yield* advise(cx, uap, 0n);
+  return err(yield* kernMadvise(cx, vmspaceOf(cx), uap.arg(0), uap.arg(1), uap.int(2), 0n));
 }
 
 function* sysMcontrol(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
-  return yield* advise(cx, uap, uap.arg(3));
+  return err(yield* kernMadvise(cx, vmspaceOf(cx), uap.arg(0), uap.arg(1), uap.int(2), uap.arg(3)));
 }
 
-function* advise(cx: Cx, uap: SyscallArgs, value: bigint): Exec<SyscallResult> {
-  const behav = uap.int(2);
-  const range = userRange(uap.arg(0), uap.arg(1));
-  if (behav < 0 || behav > MADV_SETMAP || range === undefined) return { error: EINVAL };
-  const rv = yield* vmMapMadvise(cx, vmspaceOf(cx).vmMap, range.start, range.end, behav, value);
-  return err(rv === KERN_SUCCESS ? 0 : EINVAL);
+/**
+ * madvise and mcontrol of an address space: 0 or EINVAL.
+ *
+ * @param behav MADV_*.
+ * @param value Of MADV_SETMAP: the root of the software page table.
+ */
+export function* kernMadvise(
+  cx: Cx,
+  vm: Vmspace,
+  addr: bigint,
+  len: bigint,
+  behav: number,
+  value: bigint,
+): Exec<number> {
+  const range = userRange(addr, len);
+  if (behav < 0 || behav > MADV_SETMAP || range === undefined) return EINVAL;
+  const rv = yield* vmMapMadvise(cx, vm.vmMap, range.start, range.end, behav, value);
+  return rv === KERN_SUCCESS ? 0 : EINVAL;
 }
 
 function* sysMsync(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {

@@ -171,11 +171,20 @@ function largestProcess(cx: Cx): Proc | undefined {
   let largest: Proc | undefined, size = -1;
   for (const p of cx.k.procs.allproc.values()) {
     if (!isCandidate(p) || (p.pFlags & P_LOWMEMKILL) !== 0 || p.pVmspace === undefined) continue;
-    const pages = vmspaceAnonymousCount(p.pVmspace) + vmspaceSwapCount(p.pVmspace);
+    const pages = memoryOf(p);
     if (pages >= size) {
       largest = p;
       size = pages;
     }
   }
   return largest;
+}
+
+/** Pages that the end of a process would free, in memory and on swap, about: a vkernel's with what its processes have. */
+function memoryOf(p: Proc): number {
+  let pages = 0;
+  for (const vm of [p.pVmspace, ...[...p.pVkernel?.root.values() ?? []].map((ve) => ve.vmspace)]) {
+    if (vm !== undefined) pages += vmspaceAnonymousCount(vm) + vmspaceSwapCount(vm);
+  }
+  return pages;
 }

@@ -47,7 +47,9 @@ export async function directoryEntries(path: string | URL, prefix = ""): Promise
 /** The archive of user/: programs in /bin (init in /sbin), files of user/root as they stand. */
 export async function userArchive(): Promise<Uint8Array<ArrayBuffer>> {
   const directory = (path: string): ArchiveEntry => ({ path, mode: S_IFDIR | 0o755, data: EMPTY });
-  const entries = ["bin", "sbin", "root", "tmp"].map(directory);
+  const entries = ["bin", "sbin", "root", "tmp", "usr", "usr/sbin"].map(directory);
+  const vkernel = new TextEncoder().encode("#!gate vkernel\n");
+  entries.push({ path: "usr/sbin/vkernel", mode: S_IFREG | 0o755, data: vkernel });
   const manifest: Manifest = JSON.parse(await Deno.readTextFile(new URL("bin/manifest.json", USER)));
   for (const entry of await directoryEntries(new URL("bin/", USER))) {
     if (!Object.hasOwn(manifest.programs, entry.path)) continue;

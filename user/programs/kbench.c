@@ -5,15 +5,11 @@
  */
 #include <check.h>
 #include <err.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
+#include <workload.h>
 
 enum { PAGE = 4096 };
 
@@ -35,8 +31,8 @@ static long counter(int i) {
 
 static int prepare_only;
 
-/* Gives how often the operation is to be carried out. */
-static long start(long count) {
+static long start(const char *name, long count) {
+    (void)name;
     for (int i = 0; i < COUNTER_COUNT; i++) before[i] = counter(i);
     clock_gettime(CLOCK_MONOTONIC, &start_time);
     return prepare_only ? 0 : count;
@@ -55,141 +51,29 @@ static void stop(const char *name, long operations) {
     fflush(stdout);
 }
 
-/* A system call that does nothing: getppid's. */
-static void null_calls(long count) {
-    count = start(count);
-    for (long i = 0; i < count; i++) syscall6(SYS_getppid, 0, 0, 0, 0, 0, 0);
-    stop("syscall", count);
-}
-
-static void zero_fill(long page_count) {
-    char *pages = get_pages((size_t)page_count);
-    long count = start(page_count);
-    for (long i = 0; i < count; i++) pages[i * PAGE] = 1;
-    stop("zfod", count);
-    munmap(pages, (size_t)page_count * PAGE);
-}
-
-/* The child writes what it shares with its parent. */
-static void copy_on_write(long count) {
-    char *pages = get_pages((size_t)count);
-    for (long i = 0; i < count; i++) pages[i * PAGE] = 1;
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid < 0) cannot("fork");
-    if (pid == 0) {
-        count = start(count);
-        for (long i = 0; i < count; i++) pages[i * PAGE] = 2;
-        stop("cow", count);
-        _exit(0);
-    }
-    expect_child(pid);
-    munmap(pages, (size_t)count * PAGE);
-}
-
-/* The child ends at once. */
-static void forks(long count) {
-    count = start(count);
-    for (long i = 0; i < count; i++) {
-        pid_t pid = fork();
-        if (pid < 0) cannot("fork");
-        if (pid == 0) _exit(0);
-        expect_child(pid);
-    }
-    stop("fork", count);
-}
-
+static const struct meter METER = {start, stop};
 static const char *own_path;
 
-static void fork_exec(long count) {
-    count = start(count);
-    for (long i = 0; i < count; i++) {
-        pid_t pid = fork();
-        if (pid < 0) cannot("fork");
-        if (pid == 0) {
-            execl(own_path, "kbench", "nothing", NULL);
-            _exit(127);
-        }
-        expect_child(pid);
-    }
-    stop("forkexec", count);
-}
-
-/* Two processes hand one byte to and fro: two switches an operation. */
-static void switches(long count) {
-    int there[2], back[2];
-    char byte = 0;
-    if (pipe(there) < 0 || pipe(back) < 0) cannot("pipe");
-    pid_t pid = fork();
-    if (pid < 0) cannot("fork");
-    if (pid == 0) {
-        close(there[1]);
-        while (read(there[0], &byte, 1) == 1)
-            if (write(back[1], &byte, 1) != 1) _exit(1);
-        _exit(0);
-    }
-    count = start(count);
-    for (long i = 0; i < count; i++)
-        if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) cannot("pipe");
-    stop("pingpong", count);
-    close(there[1]);
-    expect_child(pid);
-    close(there[0]);
-    close(back[0]);
-    close(back[1]);
-}
-
-static void map_unmap(long count) {
-    count = start(count);
-    for (long i = 0; i < count; i++) {
-        char *pages = get_pages(4);
-        pages[0] = 1;
-        munmap(pages, 4 * PAGE);
-    }
-    stop("mmap", count);
-}
+static void null_calls(long count) { work_syscall(&METER, count); }
+static void zero_fill(long count) { work_zfod(&METER, count); }
+static void copy_on_write(long count) { work_cow(&METER, count, count); }
+static void forks(long count) { work_fork(&METER, count); }
+static void fork_exec(long count) { work_forkexec(&METER, count, own_path); }
+static void switches(long count) { work_pingpong(&METER, count); }
+static void map_unmap(long count) { work_mmap(&METER, count); }
+/* A thread on each other processor. */
+static void protect(long count) { work_mprotect(&METER, count, kernel_number("hw.ncpu", 1) - 1); }
 
 /* More memory than there is, written once; then each page is read again, and must come from the disk. */
 static void swap_in(long page_count) {
     if (page_count == 0) page_count = kernel_number("hw.physmem", 16 << 20) / PAGE * 3 / 2;
     char *pages = get_pages((size_t)page_count);
     for (long i = 0; i < page_count; i++) *(long *)(pages + i * PAGE) = i;
-    long count = start(page_count);
+    long count = start("swapin", page_count);
     for (long i = 0; i < count; i++)
         if (*(volatile long *)(pages + i * PAGE) != i) differs("page %ld", i);
     stop("swapin", count);
     munmap(pages, (size_t)page_count * PAGE);
-}
-
-enum { THREADS_MOST = 16 };
-static volatile int ready, finish;
-
-static void *look(void *argument) {
-    (void)argument;
-    __atomic_add_fetch(&ready, 1, __ATOMIC_SEQ_CST);
-    while (!finish) continue;
-    return NULL;
-}
-
-/* A page loses and gets back its right to be written, and is written, while a thread runs in the address space on each other CPU. */
-static void protect(long count) {
-    pthread_t threads[THREADS_MOST];
-    long others = kernel_number("hw.ncpu", 1) - 1;
-    if (others > THREADS_MOST) others = THREADS_MOST;
-    volatile char *page = get_pages(1);
-    *page = 1;
-    for (long i = 0; i < others; i++)
-        if (pthread_create(&threads[i], NULL, look, NULL) != 0) errx(1, "there is no thread");
-    while (ready < others) sched_yield();
-    count = start(count);
-    for (long i = 0; i < count; i++) {
-        if (mprotect((void *)page, PAGE, PROT_READ) < 0) cannot("mprotect");
-        if (mprotect((void *)page, PAGE, PROT_READ | PROT_WRITE) < 0) cannot("mprotect");
-        *page = 2;
-    }
-    stop("mprotect", count);
-    finish = 1;
-    for (long i = 0; i < others; i++) pthread_join(threads[i], NULL);
 }
 
 int main(int argc, char **argv) {

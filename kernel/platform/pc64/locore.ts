@@ -23,6 +23,7 @@ import { Assembler } from "./assembler.ts";
 import { GD } from "./globaldata.ts";
 import { T_FAST_SYSCALL, TF, TF_REGISTERS, TF_SAVED_BYTES } from "./frame.ts";
 import { PCB, PCB_USER } from "./pcb.ts";
+import { vmxStub } from "./vmx_stub.ts";
 import { DMPML4I, KERNBASE, KERNLOAD, KPML4I, MPTRAMPOLINE, SELECTOR } from "./vmparam.ts";
 
 /** Gate numbers that the code enters. */
@@ -63,6 +64,10 @@ export interface Locore {
   readonly fpuSave: bigint;
   readonly fpuLoad: bigint;
   readonly basesLoad: bigint;
+  /** Entry into a guest (vmx_stub.ts): RDI = its frame, ESI = whether its VMCS has been launched. */
+  readonly vmxEnter: bigint;
+  /** Where exits from guests go. */
+  readonly vmxExit: bigint;
   /** The start-up page's bytes, to be copied to MPTRAMPOLINE. */
   readonly trampoline: Uint8Array<ArrayBuffer>;
   /** Linear address of the word that tells a starting processor where its globaldata is. */
@@ -110,6 +115,7 @@ export function buildLocore(gates: LocoreGates): Locore {
   syscallEntry(a, gates);
   returnToUser(a);
   threads(a, gates);
+  vmxStub(a);
   a.align(16);
   const trampolineStart = a.here;
   trampoline16(a);
@@ -130,6 +136,8 @@ export function buildLocore(gates: LocoreGates): Locore {
     fpuSave: a.virtual("fpu_save"),
     fpuLoad: a.virtual("fpu_load"),
     basesLoad: a.virtual("bases_load"),
+    vmxEnter: a.virtual("vmx_enter"),
+    vmxExit: a.virtual("vmx_exit"),
     trampoline: flat.slice(trampolineStart, trampolineEnd),
     apGlobaldata: a.virtual("ap_globaldata"),
     kernelPml4: a.virtual("kernel_pml4"),

@@ -10,8 +10,8 @@ import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
 import { pmapInitPat } from "../../pmap/pmap_bootstrap.ts";
 import { kprintf } from "../../kern/subr_prf.ts";
-import { Globaldata } from "../../lwkt/globaldata.ts";
-import { TDF, TDPRI, Thread } from "../../lwkt/thread.ts";
+import { cpuJoin } from "../../lwkt/cpu_join.ts";
+import type { Globaldata } from "../../lwkt/globaldata.ts";
 import { ICR_INIT, ICR_STARTUP, lapicInit, lapicIpi } from "./lapic.ts";
 import { cpuSetup } from "./machdep.ts";
 import type { Pc64 } from "./pc64.ts";
@@ -44,22 +44,8 @@ export function* cpuMpAnnounce(cx: Cx, pc64: Pc64, count: number): Exec<void> {
 
 /** Makes the running continuation a processor's idle thread; from then on there is a `mycpu`. */
 export function becomeIdleThread(cx: Cx, pc64: Pc64, id: number): Globaldata {
-  const { k } = cx;
   const { globaldata, kstack, stackTop } = pc64.tables[id]!;
-  const idle = new Thread({
-    name: `idle_${id}`,
-    pri: TDPRI.IDLE_THREAD,
-    pcb: stackTop,
-    kstack,
-    fn: undefined,
-  });
-  const gd = new Globaldata(id, globaldata, idle);
-  idle.tdGd = gd;
-  idle.tdFlags |= TDF.KERNTHREAD | TDF.RUNNING;
-  k.lwkt.allThreads.add(idle);
-  k.lwkt.gds[id] = gd;
-  k.lwkt.smpActiveMask |= gd.gdCpumask;
-  return gd;
+  return cpuJoin(cx.k, id, { globaldata, kstack, pcb: stackTop });
 }
 
 /** First TypeScript on another processor. */
@@ -71,5 +57,5 @@ export function* apInit(cx: Cx, pc64: Pc64): Exec<void> {
   yield* pmapInitPat(cx.cpu);
   becomeIdleThread(cx, pc64, id);
   // Invalidations of kernel mappings reach this processor from now on; what it missed before must not stay.
-  pc64.invltlb(cx);
+  pc64.invltlb(cx, cx.k.pmap.kernelPmap);
 }

@@ -17,23 +17,19 @@ import { panic } from "../../kern/panic.ts";
 import { type Globaldata, RQF } from "../../lwkt/globaldata.ts";
 import type { Thread } from "../../lwkt/thread.ts";
 import { type PmapFormat, REGULAR_FORMAT } from "../../pmap/pmap_bits.ts";
-import { pmapSwitch } from "../../pmap/pmap_switch.ts";
-import type { Lwp } from "../../proc/proc.ts";
-import type { Platform, UserState } from "../platform.ts";
+import type { Platform } from "../platform.ts";
+import { ThreadPlatform } from "../threads.ts";
 import { acpiPowerOff } from "./acpi.ts";
 import { type ClockRates, rdtsc } from "./clock.ts";
 import { cnwrite, COM1, LSR_DATA_READY } from "./console.ts";
-import { TF_BYTES } from "./frame.ts";
 import { runPending } from "./intr.ts";
 import { ioapicEnable, ISA_IRQS, lapicFixedIpi, VECTOR_IPIQ } from "./lapic.ts";
 import type { CpuTables } from "./machdep.ts";
 import type { Locore } from "./locore.ts";
-import { cleanFpu, PCB, PCB_BYTES, PCB_USER, sanitizeFpu } from "./pcb.ts";
-import { DEVICE_PAGES, deviceVa, KSTACK_BYTES } from "./vmparam.ts";
-import { kmemAllocStack } from "../../vm/vm_kern.ts";
-import { pmapBootAlloc } from "../../pmap/pmap_bootstrap.ts";
+import { PCB } from "./pcb.ts";
+import { DEVICE_PAGES, deviceVa } from "./vmparam.ts";
 
-const RDI = 7, RSI = 6;
+const RDI = 7;
 /** Interrupt request of the first serial port. */
 const IRQ_COM1 = 4;
 /** Port and value that reset the machine. */
@@ -46,7 +42,7 @@ interface IntrHandler {
 }
 
 /** The machine under the kernel. */
-export class Pc64 implements Platform {
+export class Pc64 extends ThreadPlatform implements Platform {
   readonly name = "pc64";
   /** The machine code. */
   readonly locore: Locore;
@@ -55,7 +51,9 @@ export class Pc64 implements Platform {
   /** Measured at the start. */
   rates: ClockRates = { lapicHz: 0, tscHz: 0 };
   rtcBoottime = 0;
-  kmemReady = false;
+  get tscHz(): number {
+    return this.rates.tscHz;
+  }
   /** Interrupt handlers by ISA request; more than one may share it. */
   readonly intr: IntrHandler[][] = Array.from({ length: ISA_IRQS }, () => []);
   /** Interrupts taken, by vector. */
@@ -70,82 +68,20 @@ export class Pc64 implements Platform {
   #inputHeld = false;
   /** What was typed before the port was set up. */
   earlyInput: readonly number[] = [];
-  /** Kernel stacks of threads that have ended: kept for the next ones, as DragonFly's per-processor cache does. */
-  readonly #stacks: Gva[] = [];
-  readonly #k: Kernel;
 
   constructor(k: Kernel, locore: Locore) {
-    this.#k = k;
+    super(k);
     this.locore = locore;
+  }
+
+  protected override idleStackTop(id: number): Gva {
+    return this.tables[id]!.stackTop;
   }
 
   // ---- processors and threads
 
   mycpu(cpu: GateCpu): Globaldata {
-    return this.#k.lwkt.gds[cpu.cpu.id]!;
-  }
-
-  *allocKstack(cx: Cx): Exec<{ readonly pcb: Gva; readonly kstack: Gva }> {
-    const kstack = this.#stacks.pop() ??
-      (this.kmemReady
-        ? yield* kmemAllocStack(cx, KSTACK_BYTES)
-        : yield* pmapBootAlloc(cx.k, cx.cpu, KSTACK_BYTES));
-    return { kstack, pcb: gva(kstack + BigInt(KSTACK_BYTES - PCB_BYTES)) };
-  }
-
-  get kstacksCached(): number {
-    return this.#stacks.length + this.#k.lwkt.reap.length;
-  }
-
-  *freeKstack(_cx: Cx, td: Thread): Exec<void> {
-    this.#stacks.push(td.tdKstack);
-  }
-
-  *cpuInitThread(cx: Cx, td: Thread): Exec<void> {
-    const { cpu } = cx;
-    const at = (offset: number) => gva(td.tdPcb + BigInt(offset));
-    // Below the pcb: room for the frame by which an lwp leaves, and under it the return address of the first switch.
-    const frame = gva(td.tdPcb - BigInt(TF_BYTES));
-    const rsp = gva(frame - 8n);
-    yield* cpu.zeroBytes(td.tdPcb, PCB_BYTES);
-    yield* cpu.store64(rsp, this.locore.forkTrampoline);
-    yield* cpu.store64(at(PCB.rsp), rsp);
-    yield* cpu.store64(at(PCB.kernelStack), td.tdPcb);
-    if (td.tdLwp !== undefined) {
-      yield* cpu.store64(at(PCB.flags), BigInt(PCB_USER));
-      yield* cpu.storeBytes(at(PCB.fpu), cleanFpu());
-      td.tdLwp.lwpMdRegs = frame;
-    }
-  }
-
-  /** The pcb of a processor's idle thread, which runs already. */
-  *initIdlePcb(cx: Cx, id: number): Exec<void> {
-    const pcb = this.tables[id]!.stackTop;
-    yield* cx.cpu.zeroBytes(pcb, PCB_BYTES);
-    yield* cx.cpu.store64(gva(pcb + BigInt(PCB.kernelStack)), pcb);
-  }
-
-  *cpuForkLwp(cx: Cx, lwp: Lwp, frame: Uint8Array, state: UserState): Exec<void> {
-    const td = lwp.lwpThread;
-    if (td === undefined || frame.length !== TF_BYTES) {
-      return panic(cx, "cpu_fork: no thread, or not a frame");
-    }
-    const { cpu } = cx;
-    yield* cpu.storeBytes(gva(td.tdPcb - BigInt(TF_BYTES)), frame);
-    lwp.lwpMdRegs = gva(td.tdPcb - BigInt(TF_BYTES));
-    if (state.fpu !== undefined) {
-      yield* cpu.storeBytes(gva(td.tdPcb + BigInt(PCB.fpu)), sanitizeFpu(state.fpu));
-    }
-    lwp.lwpTls = state.tls;
-    yield* cpu.store64(gva(td.tdPcb + BigInt(PCB.fsBase)), state.tls);
-    yield* cpu.store64(gva(td.tdPcb + BigInt(PCB.gsBase)), lwp.lwpGsbase);
-  }
-
-  *cpuSwitch(cx: Cx, from: Thread, to: Thread): Exec<void> {
-    yield* pmapSwitch(cx, from, to);
-    cx.cpu.setGpr(RDI, from.tdPcb);
-    cx.cpu.setGpr(RSI, to.tdPcb);
-    yield* cx.cpu.call(gva(this.locore.cpuHeavySwitch));
+    return this.k.lwkt.gds[cpu.cpu.id]!;
   }
 
   switchedFrom(_cx: Cx, _from: Thread): void {}
@@ -163,32 +99,6 @@ export class Pc64 implements Platform {
   }
 
   // ---- user registers
-
-  frameOf(cx: Cx): Gva {
-    const frame = cx.lwp?.lwpMdRegs;
-    return frame ?? panic(cx, "a trap frame was asked for where there is none");
-  }
-
-  *saveFpu(cx: Cx): Exec<Uint8Array<ArrayBuffer>> {
-    const pcb = cx.td.tdPcb;
-    cx.cpu.setGpr(RDI, pcb);
-    yield* cx.cpu.call(gva(this.locore.fpuSave));
-    return yield* cx.cpu.loadBytes(gva(pcb + BigInt(PCB.fpu)), 512);
-  }
-
-  *restoreFpu(cx: Cx, fpu: Uint8Array | undefined): Exec<void> {
-    // The image in the pcb must not be overwritten by a switch between the two steps.
-    const td = cx.td;
-    const enabled = cx.cpu.interruptsEnabled;
-    cx.cpu.setInterrupts(false);
-    yield* cx.cpu.storeBytes(
-      gva(td.tdPcb + BigInt(PCB.fpu)),
-      fpu === undefined ? cleanFpu() : sanitizeFpu(fpu),
-    );
-    cx.cpu.setGpr(RDI, td.tdPcb);
-    yield* cx.cpu.call(gva(this.locore.fpuLoad));
-    cx.cpu.setInterrupts(enabled);
-  }
 
   *setTls(cx: Cx, base: bigint): Exec<void> {
     cx.lwp!.lwpTls = base;
@@ -230,11 +140,11 @@ export class Pc64 implements Platform {
     return Number(cx.cpu.cpu.get64(S.CR3) & 0x000f_ffff_ffff_f000n) as Hpa;
   }
   readonly remoteInval = undefined;
-  invlpg(cx: Cx, va: Gva): Exec<void> {
+  invlpg(cx: Cx, va: Gva, _pmap: Pmap): Exec<void> {
     cx.cpu.performNow("invlpg", va);
     return NOTHING;
   }
-  invltlb(cx: Cx): Exec<void> {
+  invltlb(cx: Cx, _pmap: Pmap): Exec<void> {
     cx.cpu.performNow("writeCr", 3n, cx.cpu.cpu.get64(S.CR3));
     return NOTHING;
   }

@@ -8,9 +8,11 @@
  *
  * @module
  */
+import { hpa } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
 import type { Kernel } from "../../kernel.ts";
+import { physToDmap } from "../../platform/layout.ts";
 import { ERRNO } from "../../kern/errno.ts";
 import { type Uio, uiomove } from "../uio.ts";
 import { type DevOps, makeDev } from "./cdev.ts";
@@ -103,8 +105,28 @@ const fullOps: DevOps = {
 };
 const randomOps: DevOps = { dRead: randomRead, dWrite: randomWrite };
 
+/** The archives that the kernel was started with, as they stand in memory (`md`): for vkernels that are to have the same root. */
+function mdOps(start: number, end: number): DevOps {
+  return {
+    *dRead(cx: Cx, _dev: object, uio: Uio): Exec<number> {
+      while (uio.resid > 0 && uio.offset < end - start) {
+        const at = start + uio.offset;
+        const length = Math.min(uio.resid, end - at, CHUNK);
+        const bytes = yield* cx.cpu.loadBytes(physToDmap(cx.k, hpa(at)), length);
+        const error = yield* uiomove(cx, bytes, uio);
+        if (error !== 0) return error;
+        yield;
+      }
+      return 0;
+    },
+  };
+}
+
 /** Makes the devices. */
 export function memDrvinit(k: Kernel): void {
+  k.rootArchives.forEach(({ start, end }, n) =>
+    makeDev(k, `md${n}`, { ops: mdOps(start, end), perms: 0o444 })
+  );
   makeDev(k, "null", { ops: nullOps, perms: 0o666 });
   makeDev(k, "zero", { ops: zeroOps, perms: 0o666 });
   makeDev(k, "full", { ops: fullOps, perms: 0o666 });
