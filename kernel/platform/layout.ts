@@ -15,6 +15,8 @@ export interface KernelLayout {
   readonly kvaMin: Gva;
   /** End of what kernel_map may give out (`virtual_end`, `KvaEnd`). */
   readonly kvaEnd: Gva;
+  /** The kernel itself runs at user level (a vkernel): its own entries have U, as its programs' have. */
+  readonly userLevel: boolean;
 }
 
 /** The direct map's address of a physical address (`PHYS_TO_DMAP`). */

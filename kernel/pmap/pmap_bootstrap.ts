@@ -37,7 +37,7 @@ import {
   PG_RW_IDX,
   PG_V_IDX,
 } from "./pmap_bits.ts";
-import { entryIn, indexAt, pteFrame } from "./pmap_pte.ts";
+import { entryIn, indexAt, kernelLevelBit, pteFrame } from "./pmap_pte.ts";
 
 /** Bytes of it that {@link pmapBootAlloc} gives out. */
 export const BOOT_KVA_BYTES = 0x400_0000;
@@ -50,7 +50,7 @@ const ALL_CPUS = 0xffff;
 /** An entry that leads to a table. */
 function tableBits(k: Kernel): bigint {
   const bits = k.pmap.kernelPmap.pmapBits;
-  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]!;
+  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]! | kernelLevelBit(k);
 }
 
 /** A mapping of the kernel's own window. */

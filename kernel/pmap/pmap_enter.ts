@@ -41,7 +41,7 @@ import {
   pmapInvalInit,
   pmapInvalInterlock,
 } from "./pmap_inval.ts";
-import { entryIn, indexAt, isUserVa, vtopte, wireTable } from "./pmap_pte.ts";
+import { entryIn, indexAt, isUserVa, kernelLevelBit, vtopte, wireTable } from "./pmap_pte.ts";
 import { pmapRemovePvPage, pmapRemovePvPte } from "./pmap_remove_pv.ts";
 import { type PvEntry, pvPut } from "./pv_entry.ts";
 
@@ -97,7 +97,7 @@ export function* pmapEnter(
   let newpte = BigInt(m.physAddr) | pmap.protectionCodes[prot & VM_PROT_ALL]! | bits[PG_V_IDX]! |
     bits[PG_A_IDX]!;
   if (wired) newpte |= bits[PG_W_IDX]!;
-  if (user) newpte |= bits[PG_U_IDX]!;
+  newpte |= user ? bits[PG_U_IDX]! : kernelLevelBit(cx.k);
   if (managed) newpte |= managedBit;
   if (m.flags & PG_FICTITIOUS) newpte |= bits[PG_DEVICE_IDX]!;
   newpte |= pmap.pmapCacheBits[m.patMode]!;

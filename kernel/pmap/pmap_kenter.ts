@@ -32,7 +32,7 @@ import {
   smpInvltlb,
 } from "./pmap_inval.ts";
 import { pmapZeroPage } from "./pmap_page.ts";
-import { entryIn, indexAt, pteFrame, vtopte } from "./pmap_pte.ts";
+import { entryIn, indexAt, kernelLevelBit, pteFrame, vtopte } from "./pmap_pte.ts";
 
 /** Bytes that one PT page maps. */
 const NBPDR = 0x20_0000n;
@@ -41,7 +41,8 @@ const PAGE = 0x1000n;
 /** Bits of a kernel data mapping. */
 function kernelBits(cx: Cx): bigint {
   const bits = cx.k.pmap.kernelPmap.pmapBits;
-  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]! | bits[PG_NX_IDX]!;
+  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]! | bits[PG_NX_IDX]! |
+    kernelLevelBit(cx.k);
 }
 
 function entryOf(cx: Cx, va: Gva): Gva {
@@ -156,7 +157,7 @@ function* growTable(cx: Cx, va: Gva): Exec<void> {
 
 function kernelTableBits(cx: Cx): bigint {
   const bits = cx.k.pmap.kernelPmap.pmapBits;
-  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]!;
+  return bits[PG_V_IDX]! | bits[PG_RW_IDX]! | bits[PG_A_IDX]! | bits[PG_M_IDX]! | kernelLevelBit(cx.k);
 }
 
 /** A zeroed page, wired and busy, that is to stay the kernel's for ever. */

@@ -15,7 +15,7 @@ import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
 import { physToDmap } from "../platform/layout.ts";
 import type { VmPage } from "../vm/vm_page.ts";
 import { indexInParent, NPTEPG, pindexLevel, type Pmap, pmapPtPindex } from "./pmap.ts";
-import { PG_FRAME, PG_PS_IDX, PG_V_IDX } from "./pmap_bits.ts";
+import { PG_FRAME, PG_PS_IDX, PG_U_IDX, PG_V_IDX } from "./pmap_bits.ts";
 import type { PvEntry } from "./pv_entry.ts";
 
 /** Bytes of an entry. */
@@ -35,6 +35,11 @@ export function entryIn(k: Kernel, table: Hpa, index: number): Gva {
 export function pvPteLookup(k: Kernel, parent: PvEntry, pindex: number): Gva {
   kassert(parent.pvM !== undefined, "pv_pte_lookup: the table has no page");
   return entryIn(k, parent.pvM.physAddr, indexInParent(pindex));
+}
+
+/** U, where the kernel itself runs at user level; else nothing. */
+export function kernelLevelBit(k: Kernel): bigint {
+  return k.layout.userLevel ? k.pmap.kernelPmap.pmapBits[PG_U_IDX]! : 0n;
 }
 
 /** Frame of an entry. */

@@ -81,16 +81,18 @@ function* pageOf(
   return m === undefined ? undefined : { m, at: physToDmap(cx.k, m.physAddr) + (gpa & OFFSET) };
 }
 
-/** Linear addresses that a process may name at all: the lower half. */
-const LINEAR_END = 0x8000_0000_0000n;
-function isLinear(va: bigint, bytes: number): boolean {
-  return va >= 0n && va + BigInt(bytes) <= LINEAR_END;
+/** Linear addresses that a process may name: the lower half; a kernel in ring 0 has the upper half too. */
+const LOW_END = 0x8000_0000_0000n, HIGH_START = 0xffff_8000_0000_0000n, HIGH_END = 1n << 64n;
+function isLinear(cx: Cx, va: bigint, bytes: number): boolean {
+  const end = va + BigInt(bytes);
+  if (va >= 0n && end <= LOW_END) return true;
+  return cx.lwp?.lwpVmm?.full !== undefined && va >= HIGH_START && end <= HIGH_END;
 }
 
 /** The hooks of an EPT pmap. */
 export const eptUserAccess: PmapUserAccess = {
   *copyin(cx, from, bytes) {
-    if (!isLinear(from, bytes)) return undefined;
+    if (!isLinear(cx, from, bytes)) return undefined;
     const out = new Uint8Array(bytes);
     for (let done = 0; done < bytes;) {
       const va = from + BigInt(done), piece = Math.min(rest(va), bytes - done);
@@ -103,7 +105,7 @@ export const eptUserAccess: PmapUserAccess = {
     return out;
   },
   *copyout(cx, to, bytes) {
-    if (!isLinear(to, bytes.length)) return ERRNO.EFAULT;
+    if (!isLinear(cx, to, bytes.length)) return ERRNO.EFAULT;
     for (let done = 0; done < bytes.length;) {
       const va = to + BigInt(done), piece = Math.min(rest(va), bytes.length - done);
       const page = yield* pageOf(cx, va, true);
@@ -120,7 +122,7 @@ export const eptUserAccess: PmapUserAccess = {
  * Exchanges eight bytes at a linear address of the running thread, in one step; undefined = EFAULT. The address is a multiple of 8.
  */
 export function* eptSwap64(cx: Cx, va: bigint, value: bigint): Exec<bigint | undefined> {
-  if (!isLinear(va, 8)) return undefined;
+  if (!isLinear(cx, va, 8)) return undefined;
   const page = yield* pageOf(cx, va, true);
   if (page === undefined) return undefined;
   const old = yield* cx.cpu.xchg64(gva(page.at), value);

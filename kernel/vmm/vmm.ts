@@ -29,7 +29,8 @@ import {
 import { lwktProcessIpiq, lwktSendIpiqMask } from "../lwkt/ipiq.ts";
 import { tsleep } from "../lwkt/sleep.ts";
 import { critEnter, critExit } from "../lwkt/thread.ts";
-import { TF, TF_BYTES } from "../platform/pc64/frame.ts";
+import { decodeTrapframe, encodeTrapframe, TF, TF_BYTES, type Trapframe } from "../platform/pc64/frame.ts";
+import { SELECTOR } from "../platform/pc64/vmparam.ts";
 import { pmapPinit2, vmxEptPmapPinit } from "../pmap/pmap_pinit.ts";
 import { pmapReplacevm } from "../pmap/pmap_switch.ts";
 import type { Lwp, Proc } from "../proc/proc.ts";
@@ -42,10 +43,12 @@ import { type VmmAdMode, VmmProc, type VmxCapability } from "./vmm_state.ts";
 import { EPTP_AD, EPTP_WB_4 } from "./vmx_defs.ts";
 import { vmxCapabilityOf, vmxEnable } from "./vmx_init.ts";
 import { vmxUnlock, vmxVmrun } from "./vmx_run.ts";
-import { vmxThreadCreate } from "./vmx_vmcs.ts";
+import { vmxThreadCreate, vmxThreadReplace } from "./vmx_vmcs.ts";
 
 /** `op` of vmm_guest_ctl: run. */
 export const VMM_GUEST_RUN = 1;
+/** `op` of vmm_guest_ctl, not DragonFly's: which signals have come for this full guest since it asked last, bit n = signal n. */
+export const VMM_GUEST_SIGNALS = 2;
 
 /** Where things stand in `struct vmm_guest_options`. */
 export const VMM_OPTIONS = {
@@ -99,6 +102,7 @@ export function vmmAdMode(cx: Cx, capability: VmxCapability): VmmAdMode {
 function* sysVmmGuestCtl(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   const lp = cx.lwp!, p = lp.lwpProc;
   if (!cx.k.vmMap.vkernelEnable) return { error: ERRNO.EOPNOTSUPP };
+  if (uap.int(0) === VMM_GUEST_SIGNALS) return takeSignals(lp);
   if (uap.int(0) !== VMM_GUEST_RUN) return { error: ERRNO.EINVAL };
   const bytes = yield* copyin(cx, uap.arg(1), VMM_OPTIONS_BYTES);
   if (bytes === undefined) return { error: ERRNO.EFAULT };
@@ -112,23 +116,55 @@ function* sysVmmGuestCtl(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
     kind: view.getUint8(VMM_OPTIONS.kind),
     vector: view.getUint8(VMM_OPTIONS.vector),
   };
-  if (p.pVmm !== undefined || lp.lwpVkernel?.inGuest === true) return { error: ERRNO.EBUSY };
+  const full = options.kind === VMM_KIND_FULL;
+  // A guest of ring 3 may become a full one; everything else that is in VMM mode stays what it is.
+  const promoted = full && p.pVmm?.full === false;
+  if (p.pVmm !== undefined && !promoted) return { error: ERRNO.EBUSY };
+  const frame = decodeTrapframe(bytes.slice(VMM_OPTIONS.tf, VMM_OPTIONS.tf + TF_BYTES));
+  if (full && !isFullStart(frame)) return { error: ERRNO.EINVAL };
   if (view.getUint8(VMM_OPTIONS.master) === 0 || p.pNthreads !== 1 || p.pVmspace!.vmRefcnt !== 1) {
     return { error: ERRNO.EINVAL };
   }
   if (options.kind > VMM_KIND_FULL || !isGuestCr3(options.guestCr3)) return { error: ERRNO.EINVAL };
-  const error = yield* moveStack(cx, p, lp, options.newStack);
-  if (error !== 0) return { error };
-  yield* vmxEnable(cx, capability);
-  yield* vminitMaster(cx, p, capability, options);
-  yield* vmxThreadCreate(cx, lp, p.pVmm!, capability, options.vector);
-  // As a system call that succeeds returns.
   const at = lp.lwpMdRegs as Gva;
+  if (!promoted) {
+    const error = yield* moveStack(cx, p, lp, options.newStack);
+    if (error !== 0) return { error };
+    yield* vmxEnable(cx, capability);
+    yield* vminitMaster(cx, p, capability, options);
+    yield* vmxThreadCreate(cx, lp, p.pVmm!, capability, options.vector);
+  } else {
+    yield* vmxThreadReplace(cx, lp, capability, options);
+  }
+  if (full) {
+    yield* cx.cpu.storeBytes(
+      at,
+      encodeTrapframe({ ...frame, xflags: 1n, cs: BigInt(SELECTOR.UCODE), ss: BigInt(SELECTOR.UDATA) }),
+    );
+    if (promoted) return { error: EJUSTRETURN };
+    yield* vmxVmrun(cx);
+    return { error: EJUSTRETURN };
+  }
+  // As a system call that succeeds returns.
   const rflags = gva(at + BigInt(TF.rflags));
   yield* cx.cpu.store64(gva(at + BigInt(TF.rax)), 0n);
   yield* cx.cpu.store64(rflags, (yield* cx.cpu.load64(rflags)) & ~1n);
   yield* vmxVmrun(cx);
   return { error: EJUSTRETURN };
+}
+
+/** Whether a full guest can begin with these registers: VM entry takes them. RFLAGS is bit 1 alone. */
+function isFullStart(frame: Trapframe): boolean {
+  return BigInt.asUintN(64, BigInt.asIntN(48, frame.rip)) === frame.rip && frame.rflags === 2n;
+}
+
+/** VMM_GUEST_SIGNALS. */
+function takeSignals(lp: Lwp): SyscallResult {
+  const full = lp.lwpVmm?.full;
+  if (full === undefined) return { error: ERRNO.EINVAL };
+  const value = full.signals;
+  full.signals = 0n;
+  return { value };
 }
 
 /** Whether a word can be the guest's CR3: the address of a page below 512 GiB, and nothing else. */
@@ -188,7 +224,7 @@ export function* vmmLwpReturn(cx: Cx): Exec<void> {
   const lp = cx.lwp!, vp = lp.lwpProc.pVmm;
   const capability = vmxCapabilityOf(cx);
   kassert(vp !== undefined && capability !== undefined, "vmm_lwp_return: no VMM");
-  yield* vmxThreadCreate(cx, lp, vp, capability);
+  yield* vmxThreadCreate(cx, lp, vp, capability, vp.vector);
   yield* vmxVmrun(cx);
 }
 

@@ -10,6 +10,7 @@
  * @module
  */
 import type { Gva, Hpa } from "../../hw/address.ts";
+import type { FieldName } from "../../hw/vmx/fields.ts";
 import type { Lwp } from "../proc/proc.ts";
 
 /** Which design of section 18's "keeping two vmspaces in sync" is in force. */
@@ -155,7 +156,9 @@ export class VmmProc {
   /** Threads in VMM mode. */
   nthreads = 0;
   /** It is a full guest: its threads begin in ring 0. */
-  readonly full: boolean;
+  full: boolean;
+  /** Vector of a full guest's virtual interrupt. */
+  vector = 0;
 
   /** Made by vminit of the first thread. */
   constructor(guestCr3: bigint, vmmCr3: Hpa, eptp: bigint, full: boolean) {
@@ -223,17 +226,37 @@ export class VmxThread {
 
 /** What a full guest (ring 0) has besides. */
 export class VmxFullGuest {
-  /** Vector by which the guest is told that signals have come. */
+  /** Vector by which the guest is told that signals have come; 0: it is not told. */
   vector: number;
   /** Signals that have come and that the guest has not asked for (bit n = signal n). */
   signals = 0n;
+  /** The vector is to be injected. */
+  pending = false;
+  /** An exception is to be injected: interruption information, and its error code. */
+  exception: { readonly information: number; readonly code: number } | undefined = undefined;
   /** Its CR2: the host has page faults of its own. */
   cr2 = 0n;
+  /** Its CR8. */
+  cr8 = 0n;
+  /** Its CPL at the last exit. */
+  cpl = 0;
   /** Kernel address and physical address of the page with the MSR areas. */
   readonly msrArea: Gva;
   readonly msrAreaPa: Hpa;
   /** It has executed HLT and waits for an event. */
   halted = false;
+  /** An instruction has been carried out for it: what STI and MOV SS held back may come. */
+  unblock = false;
+  /** "Interrupt-window exiting" is set in the VMCS. */
+  window = false;
+  /** Fields as they were at the exit, for those who carry out an instruction. */
+  cr0 = 0n;
+  cr4 = 0n;
+  efer = 0n;
+  fsBase = 0n;
+  gsBase = 0n;
+  /** Fields to be written before the next entry. */
+  readonly writes: (readonly [field: FieldName, value: bigint])[] = [];
 
   /** Made by vminit. */
   constructor(vector: number, msrArea: Gva, msrAreaPa: Hpa) {

@@ -54,6 +54,9 @@ export const PROCBASED = {
   HLT_EXITING: 1 << 7,
   CR3_LOAD_EXITING: 1 << 15,
   CR3_STORE_EXITING: 1 << 16,
+  CR8_LOAD_EXITING: 1 << 19,
+  CR8_STORE_EXITING: 1 << 20,
+  MOV_DR_EXITING: 1 << 23,
   UNCONDITIONAL_IO: 1 << 24,
   ACTIVATE_SECONDARY: 1 << 31,
 } as const;
@@ -90,6 +93,7 @@ export const EXIT_REASON = {
   CPUID: 10,
   HLT: 12,
   INVD: 13,
+  INVLPG: 14,
   RDPMC: 15,
   RDTSC: 16,
   VMCALL: 18,
@@ -105,6 +109,7 @@ export const EXIT_REASON = {
   EPT_MISCONFIG: 49,
   INVEPT: 50,
   INVVPID: 53,
+  WBINVD: 54,
   XSETBV: 55,
 } as const;
 
@@ -157,6 +162,7 @@ export const INTR_INFO = {
   TYPE_EXT_INTR: 0,
   TYPE_NMI: 2 << 8,
   TYPE_HARD_EXCEPTION: 3 << 8,
+  TYPE_SOFT_INTR: 4 << 8,
   TYPE_PRIV_SOFT_EXCEPTION: 5 << 8,
   TYPE_SOFT_EXCEPTION: 6 << 8,
   DELIVER_CODE: 1 << 11,

@@ -37,7 +37,7 @@ import {
 import { eptEmulateAccessedDirty } from "./ept_ad.ts";
 import type { VmxThread } from "./vmm_state.ts";
 import { EPT_QUAL, EXIT_NAMES, EXIT_REASON, INTR_INFO } from "./vmx_defs.ts";
-import { vmxFullExit } from "./vmx_full.ts";
+import { vmxFullDies, vmxFullDone, vmxFullExit } from "./vmx_full.ts";
 import { cpuid } from "./vmx_instr.ts";
 
 const VECTOR = { BP: 3, UD: 6, GP: 13, PF: 14 } as const;
@@ -67,9 +67,12 @@ export function* vmxHandleExit(cx: Cx, vti: VmxThread, at: Gva): Exec<void> {
     case EXIT_REASON.EPT_VIOLATION:
       return yield* eptViolation(cx, vti, at);
     case EXIT_REASON.EPT_MISCONFIG:
-      return yield* refuse(cx, vti, "EPT misconfiguration", {});
+      return yield* refuse(cx, vti, at, "EPT misconfiguration", {});
     case EXIT_REASON.CPUID:
-      return yield* emulateCpuid(cx, at, exit.instructionLength);
+      yield* emulateCpuid(cx, at);
+      return vti.full === undefined
+        ? yield* advance(cx, at, exit.instructionLength)
+        : yield* vmxFullDone(cx, vti, vti.full, at);
   }
   if (vti.full !== undefined) return yield* vmxFullExit(cx, vti, vti.full, at);
   if (exit.reason === EXIT_REASON.EXCEPTION) return yield* exception(cx, vti, at);
@@ -138,7 +141,7 @@ function* systemCall(cx: Cx, at: Gva): Exec<void> {
 }
 
 /** CPUID: what the processor says, VMX left out, since a guest does not have it. */
-function* emulateCpuid(cx: Cx, at: Gva, length: number): Exec<void> {
+function* emulateCpuid(cx: Cx, at: Gva): Exec<void> {
   const word = (offset: number) => gva(at + BigInt(offset));
   const leaf = Number((yield* cx.cpu.load64(word(TF.rax))) & 0xffff_ffffn);
   const subleaf = Number((yield* cx.cpu.load64(word(TF.rcx))) & 0xffff_ffffn);
@@ -147,11 +150,10 @@ function* emulateCpuid(cx: Cx, at: Gva, length: number): Exec<void> {
   yield* cx.cpu.store64(word(TF.rbx), rbx);
   yield* cx.cpu.store64(word(TF.rcx), leaf === 1 ? rcx & ~(1n << 5n) : rcx);
   yield* cx.cpu.store64(word(TF.rdx), rdx);
-  yield* advance(cx, at, length);
 }
 
 /** A guest-physical address that the EPT does not have, or not with these rights: a fault of the process there. */
-function* eptViolation(cx: Cx, vti: VmxThread, _at: Gva): Exec<void> {
+function* eptViolation(cx: Cx, vti: VmxThread, at: Gva): Exec<void> {
   const { exit } = vti, { counters } = cx.k.vmm;
   const qualification = Number(exit.qualification & 0xfffn);
   const type: VmProt = qualification & EPT_QUAL.WRITE
@@ -172,7 +174,7 @@ function* eptViolation(cx: Cx, vti: VmxThread, _at: Gva): Exec<void> {
     counters.eptFaults++;
     return;
   }
-  yield* refuse(cx, vti, "EPT violation", {
+  yield* refuse(cx, vti, at, "EPT violation", {
     read: (qualification & EPT_QUAL.READ) !== 0,
     write: (qualification & EPT_QUAL.WRITE) !== 0,
     fetch: (qualification & EPT_QUAL.EXECUTE) !== 0,
@@ -183,7 +185,13 @@ function* eptViolation(cx: Cx, vti: VmxThread, _at: Gva): Exec<void> {
  * The guest used an address that the process does not have, or its EPT is damaged: told in the log, and SIGBUS for the process, whose guest it is
  * (a guest's program reaches such an address only if its kernel gave it).
  */
-function* refuse(cx: Cx, vti: VmxThread, what: string, access: ExplainedEptAccess): Exec<void> {
+function* refuse(
+  cx: Cx,
+  vti: VmxThread,
+  at: Gva,
+  what: string,
+  access: ExplainedEptAccess,
+): Exec<void> {
   const { exit, lwp, vp } = vti;
   const { pPid, pComm } = lwp.lwpProc;
   const told = explainEpt(cx.cpu.cpu, Number(exit.guestPhysical), access, {
@@ -197,6 +205,7 @@ function* refuse(cx: Cx, vti: VmxThread, what: string, access: ExplainedEptAcces
       `linear 0x${exit.guestLinear.toString(16)}: ${reason}\n`,
   );
   for (const entry of told.entries) log(cx, `vmm:   ${describeEptEntry(entry)}\n`);
+  if (vti.full !== undefined) return yield* vmxFullDies(cx, vti, what, at);
   yield* trapsignal(cx, SIGBUS, BUS_ADRERR, exit.guestPhysical, exit.reason);
 }
 

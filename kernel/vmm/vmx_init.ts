@@ -79,7 +79,8 @@ export function vmxInit(cx: Cx): VmxCapability | string {
   if (procbased === undefined) return "VMX: no secondary processor-based controls";
   const procbasedFull = word(MSR.VMX_PROCBASED_CTLS, MSR.VMX_TRUE_PROCBASED_CTLS, {
     ...secondary,
-    likes: PROCBASED.UNCONDITIONAL_IO | PROCBASED.HLT_EXITING,
+    likes: PROCBASED.UNCONDITIONAL_IO | PROCBASED.HLT_EXITING | PROCBASED.MOV_DR_EXITING |
+      PROCBASED.CR8_LOAD_EXITING | PROCBASED.CR8_STORE_EXITING,
     zero: PROCBASED.CR3_LOAD_EXITING | PROCBASED.CR3_STORE_EXITING,
   });
   const procbased2 = controlWord(cx, MSR.VMX_PROCBASED_CTLS2, undefined, {

@@ -25,14 +25,14 @@ import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { ktrace } from "../kern/ktr.ts";
 import { panic } from "../kern/panic.ts";
-import { tsleep, wakeup } from "../lwkt/sleep.ts";
+import { PCATCH, tsleep, wakeup } from "../lwkt/sleep.ts";
 import { TF } from "../platform/pc64/frame.ts";
 import type { Pc64 } from "../platform/pc64/pc64.ts";
 import { userret } from "../trap/trap.ts";
 import type { VmmProc, VmxThread } from "./vmm_state.ts";
 import { EXIT_REASON, INVEPT } from "./vmx_defs.ts";
 import { vmxHandleExit } from "./vmx_exit.ts";
-import { vmxFullAfterExit, vmxFullBeforeEntry } from "./vmx_full.ts";
+import { vmxFullAfterExit, vmxFullBeforeEntry, vmxFullSleeps } from "./vmx_full.ts";
 import { invept, vmread, vmread32, vmwrite, vmxErrorText, vmxInstructionError } from "./vmx_instr.ts";
 import { vmxLoad } from "./vmx_vmcs.ts";
 
@@ -49,14 +49,15 @@ export function* vmxVmrun(cx: Cx): Exec<void> {
     yield* userret(cx);
     const vti = cx.lwp!.lwpVmm;
     if (vti === undefined) return;
+    if (vti.full !== undefined && vmxFullSleeps(vti.full)) {
+      // HLT: until a signal comes. One that came since userret looked ends the sleep at once.
+      cx.setInterrupts(true);
+      yield* tsleep(cx, vti.full, PCATCH, "vmhlt", 0);
+      continue;
+    }
     if (!(yield* vmxLoad(cx, vti))) continue;
     if (!(yield* mayEnter(cx, vti.vp))) continue;
     const at = cx.lwp!.lwpMdRegs!;
-    if (vti.full !== undefined && !(yield* vmxFullBeforeEntry(cx, vti, vti.full))) {
-      leaveMask(cx, vti.vp);
-      cx.setInterrupts(true);
-      continue;
-    }
     yield* loadGuest(cx, vti, at);
     checkEpt(cx, vti);
     yield* enter(cx, vti, at);
@@ -98,8 +99,10 @@ function* loadGuest(cx: Cx, vti: VmxThread, at: bigint): Exec<void> {
   vmwrite(cx, "GUEST_RIP", yield* word(TF.rip));
   vmwrite(cx, "GUEST_RSP", yield* word(TF.rsp));
   const rflags = yield* word(TF.rflags);
-  if (vti.full !== undefined) vmwrite(cx, "GUEST_RFLAGS", rflags);
-  else {
+  if (vti.full !== undefined) {
+    vmwrite(cx, "GUEST_RFLAGS", rflags);
+    vmxFullBeforeEntry(cx, vti, vti.full, rflags);
+  } else {
     vmwrite(cx, "GUEST_RFLAGS", (rflags & RFLAGS_ALLOWED) | RFLAGS_ALWAYS);
     vmwrite(cx, "GUEST_CR3", vti.guestCr3);
     vmwrite(cx, "GUEST_FS_BASE", vti.lwp.lwpTls);

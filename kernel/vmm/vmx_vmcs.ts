@@ -73,6 +73,21 @@ export function* vmxThreadCreate(
   return vti;
 }
 
+/** The only thread of a process becomes a full guest: its VMCS is made anew. */
+export function* vmxThreadReplace(
+  cx: Cx,
+  lwp: Lwp,
+  capability: VmxCapability,
+  options: { readonly guestCr3: bigint; readonly vector: number },
+): Exec<void> {
+  const old = lwp.lwpVmm!, { vp } = old;
+  vp.full = true;
+  vp.vector = options.vector;
+  vp.guestCr3 = options.guestCr3;
+  yield* vmxThreadCreate(cx, lwp, vp, capability, options.vector);
+  yield* freeThread(cx, old);
+}
+
 /** Fields that stay. */
 function writeStatic(cx: Cx, vti: VmxThread, capability: VmxCapability): void {
   const write = (field: FieldName, value: bigint | number): void => vmwrite(cx, field, value);
@@ -126,6 +141,7 @@ function* writeFull(cx: Cx, vti: VmxThread, full: VmxFullGuest): Exec<void> {
     write(`GUEST_${name}_LIMIT`, 0xffff_ffff);
   }
   write("GUEST_TR_LIMIT", 0x67);
+  write("GUEST_CR3", vti.guestCr3);
   write("GUEST_EFER", GUEST_EFER | EFER_SCE);
   // Its exceptions are its own.
   write("EXCEPTION_BITMAP", 0);
@@ -257,17 +273,23 @@ export function* vmxThreadDestroy(cx: Cx, lwp: Lwp): Exec<void> {
   const vti = lwp.lwpVmm;
   if (vti === undefined) return;
   lwp.lwpVmm = undefined;
+  yield* freeThread(cx, vti);
+  const { vp } = vti;
+  if (vp.nthreads > 0) return;
+  const p = lwp.lwpProc;
+  if (p.pVmm === vp) p.pVmm = undefined;
+  cx.k.vmm.procs.delete(vp);
+  yield* eptDestroy(cx, vp);
+}
+
+/** Gives a VMCS back. */
+function* freeThread(cx: Cx, vti: VmxThread): Exec<void> {
   if (vti.activeCpu >= 0) yield* lwktCpusyncSimple(cx, 1 << vti.activeCpu, vmxClearHere, vti);
   kassert(vti.activeCpu < 0, "vmx_vmdestroy: the VMCS is still active");
   yield* kmemFree(cx, cx.k.kernelMap, vti.vmcsRegion, PAGE_SIZE);
   if (vti.full !== undefined) yield* kmemFree(cx, cx.k.kernelMap, vti.full.msrArea, PAGE_SIZE);
   cx.k.vmm.threads--;
-  const { vp } = vti;
-  if (--vp.nthreads > 0) return;
-  const p = lwp.lwpProc;
-  if (p.pVmm === vp) p.pVmm = undefined;
-  cx.k.vmm.procs.delete(vp);
-  yield* eptDestroy(cx, vp);
+  vti.vp.nthreads--;
 }
 
 /**

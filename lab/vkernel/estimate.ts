@@ -36,8 +36,8 @@ export interface Estimate {
   readonly total: number;
 }
 
-/** `tf_trapno` of a page fault (`T_PAGEFLT`). */
-const T_PAGEFLT = "12";
+/** `tf_trapno` of a page fault: the vector (kernel/vm/vkernel_trap.ts). */
+const T_PAGEFLT = "14";
 
 /** A row's counterpart on the host: the same operation, model and processors. */
 export function hostRowOf(row: Row, rows: readonly Row[]): Row | undefined {

@@ -1,12 +1,10 @@
 /**
  * Where a workload runs: on the host kernel, or in one of the three kinds of vkernel on it (DESIGN section 4).
  *
- * Room: `lab/vkernel/`; imports the kernel's options by their type.
+ * Room: `lab/vkernel/`; imports nothing.
  *
  * @module
  */
-import type { KernelOptions } from "../../kernel/kernel.ts";
-
 /** The kinds, in the order of the table. */
 export const KINDS = ["host", "vpte", "vmm", "ring0"] as const;
 /** A kind. */
@@ -33,13 +31,8 @@ export function rowCommands(
   kind: Kind,
   cpus: number,
   commands: readonly (readonly string[])[],
-): Pick<KernelOptions, "commands" | "exec"> {
-  if (kind === "host") return { commands };
+): readonly (readonly string[])[] {
+  if (kind === "host") return commands;
   const script = commands.map((words) => words.join(" ")).join("; ");
-  return {
-    exec: [
-      "sysctl vm.vkernel_enable=1 > /dev/null; " +
-      `exec /usr/sbin/vkernel -d ${kind} -m ${GUEST_MEMORY} -n ${cpus} -c '${script}'`,
-    ],
-  };
+  return [["/usr/sbin/vkernel", "-d", kind, "-m", GUEST_MEMORY, "-n", String(cpus), "-c", script]];
 }

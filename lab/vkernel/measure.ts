@@ -127,11 +127,12 @@ export function measureRow(options: RowOptions): Row {
   });
   const kernel = bootKernel(machine, {
     archives: options.archives,
-    ...rowCommands(kind, cpus, commands),
+    commands: rowCommands(kind, cpus, commands),
     verbose: false,
     faultReports: false,
     ...options.kernel,
   });
+  kernel.vmMap.vkernelEnable = kind !== "host";
   const counts = new CountReader(machine, kernel);
   const runs: Counts[] = [];
   let begun: Counts | undefined;

@@ -115,7 +115,7 @@ export function shortNumber(value: number): string {
 
 function trim(value: number): string {
   const size = Math.abs(value);
-  return String(Number(value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2)));
+  return String(Number(size >= 100 ? value.toFixed(0) : value.toPrecision(size >= 1 || size < 0.1 ? 3 : 2)));
 }
 
 /** Where the ticks of an axis from 0 stand: at round numbers, the last at or above `most`. */
@@ -244,13 +244,10 @@ function lines(panel: LinePanel, width: number, height: number): string {
 /** The legend, in as many lines as the width asks for. */
 function legend(figure: Figure, width: number): { readonly drawn: string; readonly height: number } {
   const isLines = figure.panels[0]?.kind === "lines";
-  let x = 0, y = 0;
+  const room = 28 + Math.max(...figure.series.map(({ length }) => length)) * 5;
+  const columns = Math.max(1, Math.min(figure.series.length, Math.floor(width / room)));
   const drawn = figure.series.map((name, series) => {
-    const room = 26 + name.length * 5.2;
-    if (x > 0 && x + room > width) {
-      x = 0;
-      y += LEGEND_LINE;
-    }
+    const x = series % columns * room, y = Math.floor(series / columns) * LEGEND_LINE;
     const dash = DASHES[series % DASHES.length]!, stroke = PALETTE[series % PALETTE.length]!;
     const key = isLines
       ? element("line", {
@@ -263,11 +260,9 @@ function legend(figure: Figure, width: number): { readonly drawn: string; readon
         ...(dash === "" ? {} : { "stroke-dasharray": dash }),
       }) + marker(series, x + 9, y + 8)
       : element("rect", { x: x + 4, y: y + 3, width: 10, height: 10, fill: stroke });
-    const item = key + text(x + 22, y + 11, name);
-    x += room;
-    return item;
+    return key + text(x + 22, y + 11, name);
   });
-  return { drawn: drawn.join(""), height: y + LEGEND_LINE };
+  return { drawn: drawn.join(""), height: Math.ceil(figure.series.length / columns) * LEGEND_LINE };
 }
 
 /** Draws a figure. */

@@ -17,6 +17,11 @@ export function figure(value: number): string {
   return value.toFixed(Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 100 ? 1 : 2);
 }
 
+/** A time: three digits. */
+export function time(microseconds: number): string {
+  return microseconds >= 100 ? microseconds.toFixed(0) : String(Number(microseconds.toPrecision(3)));
+}
+
 /** A column: its head, and what stands in it. */
 type Column = readonly [head: string, of: (row: Row) => string];
 
@@ -76,8 +81,8 @@ export function renderTable(rows: readonly Row[]): string {
     const times = estimatedTimes(row, rows);
     const shown = times.map(({ generation, microseconds }) =>
       times.length > 1 && generation !== row.model
-        ? `${generation} ${figure(microseconds)}`
-        : figure(microseconds)
+        ? `${generation} ${time(microseconds)}`
+        : time(microseconds)
     );
     return [...COLUMNS.map(([, of]) => of(row)), shown.join(", ")];
   });

@@ -54,7 +54,7 @@ export const WORKLOADS: readonly Workload[] = [
   },
   {
     name: "chase",
-    about: "one step of a pointer chase over 8 MiB, a page at a time",
+    about: "one step of a pointer chase over 8 MiB, eight pointers in a page",
     count: 8192,
     quick: 4096,
     argument: () => 8,

@@ -92,27 +92,32 @@ static void context_switch(long count, long others) {
 /* ARG: other threads, busy in the same address space. */
 static void protect(long count, long others) { work_mprotect(&METER, count, others); }
 
-/* ARG: MiB. One pointer in each page, all in one circle in random order; an operation follows one. */
+/*
+ * ARG: MiB. Eight pointers in each page, in lines of their own, all in one circle in random order; an operation follows one. (One pointer in
+ * each page would be the worst case of any cache that forgets what was not used for longest: all hit, or all miss.)
+ */
 static void chase(long count, long mib) {
-    long page_count = (mib < 1 ? 1 : mib) << 8;
+    enum { EACH = 8 };
+    long page_count = (mib < 1 ? 1 : mib) << 8, node_count = page_count * EACH;
     char *pages = get_pages((size_t)page_count);
-    long *order = malloc((size_t)page_count * sizeof *order);
+    int *order = malloc((size_t)node_count * sizeof *order);
     if (order == NULL) cannot("malloc");
     uint64_t state = 1;
-    for (long i = 0; i < page_count; i++) order[i] = i;
+    for (long i = 0; i < node_count; i++) order[i] = (int)i;
     /* Sattolo's: a random permutation that is a single circle. */
-    for (long i = page_count - 1; i > 0; i--) {
-        long j = (long)(next_random(&state) % (uint64_t)i), other = order[j];
+    for (long i = node_count - 1; i > 0; i--) {
+        long j = (long)(next_random(&state) % (uint64_t)i);
+        int other = order[j];
         order[j] = order[i];
         order[i] = other;
     }
-    /* Each page's pointer in a line of its own, or all would want the same set of a real processor's data cache. */
-    for (long i = 0; i < page_count; i++) {
-        long here = order[i], next = order[(i + 1) % page_count];
-        *(char **)(pages + here * PAGE + here % (PAGE / LINE) * LINE) = pages + next * PAGE + next % (PAGE / LINE) * LINE;
+#define PLACE(n) (pages + (n) / EACH * PAGE + ((n) % EACH * EACH + (n) / EACH % EACH) * LINE)
+    for (long i = 0; i < node_count; i++) {
+        long here = order[i], next = order[(i + 1) % node_count];
+        *(char **)PLACE(here) = PLACE(next);
     }
-    char *at = pages;
-    for (long i = 0; i < page_count; i++) at = *(char *volatile *)at;
+    char *at = PLACE(order[0]);
+    for (long i = 0; i < node_count; i++) at = *(char *volatile *)at;
     begin("chase", count);
     for (long i = 0; i < count; i++) at = *(char *volatile *)at;
     end("chase", count);

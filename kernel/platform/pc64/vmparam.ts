@@ -29,6 +29,7 @@ export const PC64_LAYOUT: KernelLayout = {
   dmapMin: DMAP_MIN_ADDRESS,
   kvaMin: VM_MIN_KERNEL_ADDRESS,
   kvaEnd: KERNBASE,
+  userLevel: false,
 };
 /** Physical address at which the kernel's image is loaded. */
 export const KERNLOAD: Hpa = hpa(0x10_0000);

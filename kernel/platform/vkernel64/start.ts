@@ -47,7 +47,7 @@ import { parseVkernelArgs, USAGE, type VkernelArgs } from "./options.ts";
 import { goUser, signalFault } from "./trap.ts";
 import { rawTty, setTty } from "./tty.ts";
 import { Vkernel64, type VkernelMode } from "./vkernel64.ts";
-import { enterVmm, VMM_RESERVED_BYTES } from "./vmm_start.ts";
+import { enterVmm } from "./vmm_start.ts";
 import {
   DMAP_VA,
   GD_VA,
@@ -162,6 +162,9 @@ function* start(u: GateCpu, args: VkernelArgs, environment: VkernelEnvironment):
   yield* mapFixed(u, LOCORE_VA, PAGE);
   yield* mapFixed(u, STACKS_VA, HOST_THREADS_MAX * STACK_BYTES);
   const pid = Number(yield* must(u, "getpid", SYS.getpid));
+  for (const directory of ["/var", "/var/vkernel"]) {
+    yield* host(u, SYS.mkdir, yield* putString(u, IO_VA, directory), 0o700);
+  }
   const memFd = vmm ? yield* anonymousRam(u, args.memory) : yield* imageRam(u, args.memory, pid);
   const old = yield* rawTty(u, IO_VA);
   const k = new Kernel(
@@ -190,8 +193,8 @@ function* start(u: GateCpu, args: VkernelArgs, environment: VkernelEnvironment):
   k.messages.toConsole = args.verbose;
   const base = vmm ? Number(VMM_RAM_VA) : 0;
   k.memoryBytes = args.memory;
-  // The first page, or what the VMM's tables take, stays apart.
-  const free = yield* loadArchives(k, u, base + (vmm ? VMM_RESERVED_BYTES : PAGE), base + args.memory, args);
+  // A root at 0 would be hard to tell from none.
+  const free = yield* loadArchives(k, u, base + PAGE, base + args.memory, args);
   const root = yield* pmapBootstrap(k, u, {
     available: [{ start: hpa(free), end: hpa(base + args.memory) }],
     memoryBytes: args.memory,
@@ -214,9 +217,6 @@ function* start(u: GateCpu, args: VkernelArgs, environment: VkernelEnvironment):
 /** RAM as a file (`init_sys_memory`): without a name, so that it goes with the process. Gives its descriptor. */
 function* imageRam(u: GateCpu, bytes: number, pid: number): Exec<number> {
   const io = IO_VA;
-  for (const directory of ["/var", "/var/vkernel"]) {
-    yield* host(u, SYS.mkdir, yield* putString(u, io, directory), 0o700);
-  }
   const path = `/var/vkernel/memimg.${String(pid).padStart(6, "0")}`;
   const fd = yield* must(u, path, SYS.open, yield* putString(u, io, path), O_RDWR | O_CREAT | O_EXCL, 0o600);
   yield* must(u, path, SYS.unlink, io);

@@ -6,6 +6,7 @@
  *               0x0060_0000            per-processor pages; FS points at them (globaldata)
  *               0x0070_0000            bytes on their way to and from the host's system calls, per processor
  *               0x0080_0000            stacks of the processors and of cothreads
+ *               0x2000_0000            VMM: what takes the place of the stack, and tables for the process's own addresses
  *               0x1_0000_0000          VMM: RAM; physical = process address (GPAs must lie below 512 GiB)
  *     kernel    0x80_0000_0000         KVA: slot 1 of the PML4, 512 GiB (`KvaStart`, `KvaEnd`)
  *               0x200_0000_0000        without VMM: the direct map, a plain mapping of the memory image
@@ -40,7 +41,17 @@ export const DMAP_VA = 0x200_0000_0000n;
 /** Where RAM is in a vkernel on the VMM. */
 export const VMM_RAM_VA = 0x1_0000_0000n;
 
+/** What takes the place of the process's stack there: 2 MiB, and tables behind it. */
+export const VMM_STACK_VA = 0x2000_0000n;
+/** See {@link VMM_STACK_VA}. */
+export const VMM_TABLES_VA = 0x2020_0000n;
+
 /** The layout on software page tables: physical addresses are offsets in the memory image. */
-export const VPTE_LAYOUT: KernelLayout = { dmapMin: DMAP_VA, kvaMin: KVA_START, kvaEnd: KVA_END };
+export const VPTE_LAYOUT: KernelLayout = {
+  dmapMin: DMAP_VA,
+  kvaMin: KVA_START,
+  kvaEnd: KVA_END,
+  userLevel: true,
+};
 /** The layout on the VMM: physical addresses are the process's. */
-export const VMM_LAYOUT: KernelLayout = { dmapMin: 0n, kvaMin: KVA_START, kvaEnd: KVA_END };
+export const VMM_LAYOUT: KernelLayout = { dmapMin: 0n, kvaMin: KVA_START, kvaEnd: KVA_END, userLevel: true };

@@ -7,7 +7,12 @@
 import { type Gva, gva } from "../../../hw/address.ts";
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 import { Assembler } from "../../../kernel/platform/pc64/assembler.ts";
-import { decodeTrapframe, encodeTrapframe, TF_BYTES, type Trapframe } from "../../../kernel/platform/pc64/frame.ts";
+import {
+  decodeTrapframe,
+  encodeTrapframe,
+  TF_BYTES,
+  type Trapframe,
+} from "../../../kernel/platform/pc64/frame.ts";
 import { VM_MAX_USER_ADDRESS } from "../../../kernel/platform/pc64/vmparam.ts";
 import { USER_GATE_PAGE, userSyscall } from "../../../kernel/proc/user_gate.ts";
 import type { Booted, BootOptions } from "../kernel_fixture.ts";
@@ -237,20 +242,27 @@ export function runVkernel(
   others: Readonly<Record<string, GateProgram>> = {},
 ): Booted {
   let first: Vkernel | undefined;
-  return runGates({
-    *vkernel(u) {
-      const number = u.gpr(RDI);
-      if (first !== undefined && number < THREADS_MAX) {
-        const vk = new Vkernel(u, first.fd, first);
-        yield* first.threads[Number(number)]!(vk);
-        yield* call(u, SYS.extexit, EXTEXIT_LWP, 0, 0);
-        throw new Error("A thread outlived its exit");
-      }
-      first = yield* Vkernel.start(u);
-      return (yield* body(first)) ?? 0;
-    },
-    ...others,
-  }, {
+  let failure: unknown;
+  const program = function* (u: GateCpu): Exec<number> {
+    try {
+      return yield* main(u);
+    } catch (error) {
+      failure ??= error;
+      throw error;
+    }
+  };
+  const main = function* (u: GateCpu): Exec<number> {
+    const number = u.gpr(RDI);
+    if (first !== undefined && number < THREADS_MAX) {
+      const vk = new Vkernel(u, first.fd, first);
+      yield* first.threads[Number(number)]!(vk);
+      yield* call(u, SYS.extexit, EXTEXIT_LWP, 0, 0);
+      throw new Error("A thread outlived its exit");
+    }
+    first = yield* Vkernel.start(u);
+    return (yield* body(first)) ?? 0;
+  };
+  const booted = runGates({ vk: program, ...others }, {
     memory: 24 << 20,
     ...options,
     prepare(machine, kernel) {
@@ -258,4 +270,7 @@ export function runVkernel(
       options.prepare?.(machine, kernel);
     },
   });
+  // What went wrong in a program is the test's failure, whatever the kernel makes of it.
+  if (failure !== undefined) throw failure;
+  return booted;
 }

@@ -5,7 +5,7 @@ import { gva } from "../../../hw/address.ts";
 import type { Kernel } from "../../../kernel/kernel.ts";
 import { T_FAST_SYSCALL, type Trapframe } from "../../../kernel/platform/pc64/frame.ts";
 import { T_DIVIDE } from "../../../kernel/vm/vkernel_trap.ts";
-import { A, guestFrame, M, NX, RUN, runVkernel, RW, SCRATCH, SYS, U, V, Vkernel, VRWU } from "./vkernel_fixture.ts";
+import { A, guestFrame, M, NX, RUN, runVkernel, RW, SCRATCH, SYS, U, V, VRWU } from "./vkernel_fixture.ts";
 
 const CODE = 0x40_0000n, DATA = 0x50_0000n;
 const PAGE_FAULT = 14;
@@ -80,15 +80,38 @@ describe("vkernel_trap", () => {
       readonly rip?: bigint;
     }>
   > = {
-    "read of nothing": { code: (a) => a.db(...READ), rbx: 0x60_0000n, trapno: PAGE_FAULT, err: 4n, addr: 0x60_0000n },
+    "read of nothing": {
+      code: (a) => a.db(...READ),
+      rbx: 0x60_0000n,
+      trapno: PAGE_FAULT,
+      err: 4n,
+      addr: 0x60_0000n,
+    },
     "write to nothing": { code: (a) => a.db(...WRITE), rbx: 8n, trapno: PAGE_FAULT, err: 6n, addr: 8n },
-    "write to what is read only": { code: (a) => a.db(...WRITE), data: V | U, trapno: PAGE_FAULT, err: 6n, addr: DATA },
+    "write to what is read only": {
+      code: (a) => a.db(...WRITE),
+      data: V | U,
+      trapno: PAGE_FAULT,
+      err: 6n,
+      addr: DATA,
+    },
     "write after a read, to what is read only": {
       code: (a) => a.db(...READ).db(...WRITE),
       ...{ data: V | U, trapno: PAGE_FAULT, err: 7n, addr: DATA, rip: CODE + 3n },
     },
-    "read of what is not the user's": { code: (a) => a.db(...READ), data: V | RW, trapno: PAGE_FAULT, err: 4n },
-    "execution of data": { code: (a) => a.db(...JUMP), data: VRWU | NX, trapno: PAGE_FAULT, err: 0x14n, rip: DATA },
+    "read of what is not the user's": {
+      code: (a) => a.db(...READ),
+      data: V | RW,
+      trapno: PAGE_FAULT,
+      err: 4n,
+    },
+    "execution of data": {
+      code: (a) => a.db(...JUMP),
+      data: VRWU | NX,
+      trapno: PAGE_FAULT,
+      err: 0x14n,
+      rip: DATA,
+    },
     "a frame that the memory does not have": {
       code: (a) => a.db(...READ),
       ...{ data: VRWU | 0xf_ffff_f000n, trapno: PAGE_FAULT, err: 4n },
@@ -124,7 +147,9 @@ describe("vkernel_trap", () => {
       for (const [name, trap] of Object.entries(traps)) {
         const id = yield* vk.space();
         yield* vk.code(id, CODE, (a) => trap.code(a));
-        if (trap.data !== undefined) yield* vk.map(id, DATA, trap.data & 0xf_ffff_f000n ? 0n : yield* vk.page(), trap.data);
+        if (trap.data !== undefined) {
+          yield* vk.map(id, DATA, trap.data & 0xf_ffff_f000n ? 0n : yield* vk.page(), trap.data);
+        }
         const frame = yield* vk.go(id, { rip: CODE, rbx: trap.rbx ?? DATA, rflags: trap.rflags ?? 0x202n });
         const pick = ["err", "addr", "rip"].filter((field) => field in trap) as ("err" | "addr" | "rip")[];
         got[name] = [frame.trapno, ...pick.map((field) => frame[field])];
@@ -195,8 +220,8 @@ describe("vkernel_trap", () => {
     runVkernel(function* (vk) {
       const id = yield* vk.space();
       yield* vk.map(id, DATA, yield* vk.page());
-      // pushfq; pop rax; mov ecx, cs; mov edx, ss; syscall
-      yield* vk.code(id, CODE, (a) => a.db(0x9c, 0x58, 0x8c, 0xc9, 0x89, 0xc8 & 0xff).db(0x8c, 0xd2).db(...SYSCALL));
+      // pushfq; pop rax; mov ebx, cs; mov edx, ss; syscall
+      yield* vk.code(id, CODE, (a) => a.db(0x9c, 0x58, 0x8c, 0xcb, 0x8c, 0xd2).db(...SYSCALL));
       frame = yield* vk.go(id, {
         ...{ rip: CODE, rsp: DATA + 0x800n, cs: 8n, ss: 0x10n, xflags: 0n, trapno: 99n, rflags: 0x1b_3000n },
       });

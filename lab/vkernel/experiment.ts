@@ -1,0 +1,229 @@
+/**
+ * `deno task lab vkernel`: the measurement that the project of 2013 promised. The same operations on the host kernel and in the three kinds of vkernel.
+ *
+ * Room: `lab/vkernel/`; its command line.
+ *
+ * @module
+ */
+import {
+  choice,
+  describeOptions,
+  flag,
+  integer,
+  type OptionSpec,
+  parseArguments,
+  text,
+  UsageError,
+} from "../cli/args.ts";
+import { userArchive } from "../cli/root_archive.ts";
+import { cpio } from "../../kernel/vfs/cpio.ts";
+import { cpuModels } from "../../hw/cpuid.ts";
+import { GENERATIONS } from "./costs.ts";
+import { COUNTS } from "./counts.ts";
+import { estimate, hostRowOf, singleRowOf } from "./estimate.ts";
+import { type Kind, KIND_NAMES, KINDS, needsEpt } from "./kinds.ts";
+import { eptAdOf, measureRow, modelOf, type Row, RowError, type RowOptions } from "./measure.ts";
+import { compareWithModel } from "./model.ts";
+import { plots } from "./plots.ts";
+import { alignedLines, figure, renderExits, renderTable } from "./table.ts";
+import { type Workload, workloadOf, WORKLOADS } from "./workloads.ts";
+
+/** Debian's busybox-static, from the package of that name. */
+const BUSYBOX = "/usr/bin/busybox";
+
+/** Some of a few words, with commas between. */
+function listOf<T extends string>(words: readonly T[], help: string): OptionSpec<T[]> {
+  const one = choice(words, help);
+  return { value: `${one.value},…`, help, parse: (text) => text.split(",").map(one.parse) };
+}
+
+const MODELS = [...Object.keys(cpuModels), ...Object.keys(cpuModels).map((name) => `${name}-noad`)];
+
+const specs = {
+  only: listOf(WORKLOADS.map(({ name }) => name), "workloads; default: all"),
+  kinds: listOf(KINDS, "where they run; default: all"),
+  models: {
+    ...listOf(
+      MODELS,
+      "CPU models, -noad: without accessed and dirty flags in EPT; default: nehalem,haswell-noad,haswell",
+    ),
+    value: "MODEL,…",
+  },
+  cpus: listOf(
+    ["1", "2", "4", "8"],
+    "processors of the machine and of the guest; default: all, more than one on the last model",
+  ),
+  quick: flag("few operations, nehalem and haswell, 1 and 2 processors"),
+  seed: integer("N", "seed of the machines; default: 1", 0, 2 ** 32 - 1),
+  json: text("FILE", "also write everything as JSON"),
+  plots: text("DIR", "also write figures (SVG)"),
+  costs: flag("show the prices and where they are from"),
+  counts: flag("show what is counted"),
+  help: flag("show this help"),
+} as const;
+
+const USAGE = `usage: deno task lab vkernel [options]
+
+Measures user/'s vkbench on the host kernel, and inside vkernels on software page tables (vpte), on VMX with EPT in ring 3
+(vmm) and in ring 0 (ring0). Prints counts per operation, and an estimated time from published prices.
+
+${describeOptions(specs)}
+
+${alignedLines(WORKLOADS.map(({ name, about }) => [`  ${name}`, about]), 2).join("\n")}`;
+
+/** Sizes of the pointer chase that the figure shows, MiB. */
+const CHASE_MIB = [1, 2, 4, 8, 16] as const;
+
+/** The files of the host's root: user/'s, and busybox if the host has it. */
+export async function measurementArchives(): Promise<{ archives: Uint8Array[]; busybox: boolean }> {
+  const archives: Uint8Array[] = [await userArchive()];
+  try {
+    const data = await Deno.readFile(BUSYBOX);
+    archives.push(cpio([{ path: "bin/busybox", mode: 0o100755, data }]));
+    return { archives, busybox: true };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return { archives, busybox: false };
+  }
+}
+
+/** What a row is of, without the files. */
+export type RowPlan = Pick<RowOptions, "workload" | "kind" | "model" | "cpus" | "argument">;
+
+/** The rows of a measurement, in the order of the table. */
+export function planRows(
+  workloads: readonly Workload[],
+  kinds: readonly Kind[],
+  models: readonly string[],
+  cpus: readonly number[],
+): RowPlan[] {
+  const plan: RowPlan[] = [];
+  for (const model of models) {
+    const able = kinds.filter((kind) => !needsEpt(kind) || eptAdOf(modelOf(model)) !== undefined);
+    // More processors cost the same whatever the model's tables look like: one model shows it.
+    const counts = cpus.filter((n) => n === 1 || model === models.at(-1));
+    for (const workload of workloads) {
+      for (const n of counts.filter((n) => n === 1 || !workload.single)) {
+        for (const kind of able) plan.push({ workload, kind, model, cpus: n });
+      }
+      if (workload.name !== "chase" || model !== models.at(-1)) continue;
+      for (const argument of CHASE_MIB) {
+        for (const kind of able) plan.push({ workload, kind, model, cpus: 1, argument });
+      }
+    }
+  }
+  return plan;
+}
+
+function describePrices(): string {
+  return GENERATIONS.map((generation) => {
+    const lines = Object.entries(generation.costs).map(([name, { cycles, trust, source }]) => [
+      `  ${name}`,
+      String(cycles),
+      trust,
+      source,
+    ]);
+    return [
+      `${generation.name}: ${generation.about} (${generation.year}, ${generation.gigahertz} GHz), cycles`,
+      ...alignedLines(lines, 4),
+    ].join("\n");
+  }).join("\n\n");
+}
+
+/** The rows as JSON: also the estimates, in nanoseconds. */
+export function reportOf(rows: readonly Row[], seed: number): string {
+  const estimates = (row: Row) => {
+    const host = hostRowOf(row, rows);
+    if (host === undefined) return [];
+    return GENERATIONS.filter(({ models }) => models.includes(row.model)).map((generation) =>
+      estimate(row, generation, host, singleRowOf(row, rows))
+    );
+  };
+  const report = { seed, counts: COUNTS, rows: rows.map((row) => ({ ...row, estimates: estimates(row) })) };
+  return JSON.stringify(report, null, 1) + "\n";
+}
+
+/** The comparison with section 22's model, as text. */
+export function renderModel(rows: readonly Row[]): string {
+  const lines = compareWithModel(rows).map(({ row, predicted, found }) => {
+    const pair = (name: keyof typeof predicted) => `${figure(predicted[name])} / ${figure(found[name])}`;
+    return [
+      row.workload,
+      row.kind,
+      row.model,
+      String(row.cpus),
+      pair("crossings"),
+      pair("exits"),
+      pair("vpteWalks"),
+    ];
+  });
+  if (lines.length === 0) return "";
+  return alignedLines([["workload", "kind", "CPU model", "CPUs", "C", "X", "W"], ...lines], 3).join("\n");
+}
+
+/** Carries the experiment out. Gives the exit status. */
+export async function vkernelExperiment(args: readonly string[]): Promise<number> {
+  const { options, positional, rest } = parseArguments(specs, args);
+  const stray = positional[0] ?? rest[0];
+  if (stray !== undefined) throw new UsageError(`What is "${stray}"? Workloads are given as --only ${stray}`);
+  if (options.help) console.log(USAGE);
+  if (options.costs) console.log(describePrices());
+  if (options.counts) {
+    console.log(alignedLines(Object.entries(COUNTS).map(([name, about]) => [name, about]), 2).join("\n"));
+  }
+  if (options.help || options.costs || options.counts) return 0;
+
+  const { archives, busybox } = await measurementArchives();
+  const quick = options.quick ?? false, seed = options.seed ?? 1;
+  const workloads = (options.only?.map(workloadOf) ?? WORKLOADS).filter((w) => busybox || !w.busybox);
+  if (workloads.length === 0 || (!busybox && options.only === undefined)) {
+    console.log(`There is no ${BUSYBOX} (Debian's busybox-static): the build is left out`);
+  }
+  const plan = planRows(
+    workloads,
+    options.kinds ?? KINDS,
+    options.models ?? (quick ? ["nehalem", "haswell"] : ["nehalem", "haswell-noad", "haswell"]),
+    options.cpus?.map(Number) ?? (quick ? [1, 2] : [1, 2, 4, 8]),
+  );
+  const rows: Row[] = [];
+  let failed = 0;
+  for (const [i, row] of plan.entries()) {
+    progress(
+      `${i + 1} of ${plan.length}: ${row.workload.name} in ${row.kind}, ${row.model}, ${row.cpus} CPUs`,
+    );
+    try {
+      rows.push(measureRow({ ...row, archives, quick, seed }));
+    } catch (error) {
+      if (!(error instanceof RowError)) throw error;
+      failed++;
+      progress("");
+      console.error(error.message);
+    }
+    await Promise.resolve();
+  }
+  progress("");
+  console.log(["Per operation:", renderTable(rows)].join("\n"));
+  const exits = renderExits(rows), model = renderModel(rows);
+  if (exits !== "") console.log(`\n${exits}`);
+  if (model !== "") {
+    console.log(`\nThe model / what was found (C crossings, X VM exits, W VPTE walks):\n${model}`);
+  }
+  for (const { name, kind } of KINDS.map((kind) => ({ name: KIND_NAMES[kind], kind }))) {
+    if (rows.some((row) => row.kind === kind)) console.log(`\n${kind}: ${name}`);
+  }
+  if (options.json !== undefined) await Deno.writeTextFile(options.json, reportOf(rows, seed));
+  if (options.plots !== undefined) {
+    await Deno.mkdir(options.plots, { recursive: true });
+    for (const { name, svg } of plots(rows)) {
+      await Deno.writeTextFile(`${options.plots}/${name}.svg`, svg);
+      console.log(`${options.plots}/${name}.svg`);
+    }
+  }
+  return failed === 0 ? 0 : 1;
+}
+
+/** One line that the next one takes the place of, on a terminal. */
+function progress(line: string): void {
+  if (!Deno.stderr.isTerminal()) return;
+  Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
+}

@@ -1,0 +1,81 @@
+/**
+ * What was expected before anything was measured: the model of section 22 of the reference (derived from DragonFly's sources, not published
+ * by anybody), worked out for vkbench's operations, and the comparison with the rows.
+ *
+ * Room: `lab/vkernel/`; imports rows.
+ *
+ *     C    host kernel crossings: system calls and traps (clock interrupts are not the operation's)
+ *     X    VM exits, each with its entry
+ *     W    software walks of VPTE tables
+ *
+ *     guest event                        vpte            vmm
+ *     system call, no fault              2 C             2 X
+ *     page fault, page resident          3 C, 2 W        2 X
+ *     PTE change, n virtual processors   1 C             1 X, n − 1 forced exits
+ *     TLB miss                           4 loads         up to 24 loads
+ *
+ * @module
+ */
+import type { Kind } from "./kinds.ts";
+import type { Row } from "./measure.ts";
+
+/** What an operation is made of, as the guest's kernel sees it. */
+export interface Events {
+  readonly syscalls: number;
+  readonly faults: number;
+  /** Changes of PTEs that TLBs may know. */
+  readonly changes: number;
+}
+
+/** The operations that are simple enough. */
+export const EVENTS: Readonly<Record<string, Events>> = {
+  syscall: { syscalls: 1, faults: 0, changes: 0 },
+  zfod: { syscalls: 0, faults: 1, changes: 0 },
+  cow: { syscalls: 0, faults: 1, changes: 1 },
+  // Writing forbidden: the entry changes. Allowed again: it does not, the fault that follows changes it.
+  mprotect: { syscalls: 2, faults: 1, changes: 2 },
+};
+
+/** The model's counts for an operation. */
+export interface Prediction {
+  readonly crossings: number;
+  readonly exits: number;
+  readonly vpteWalks: number;
+}
+
+/** What the model says of an operation in a kind of guest; undefined where it says nothing. */
+export function predict(workload: string, kind: Kind, cpus: number): Prediction | undefined {
+  const events = EVENTS[workload];
+  if (events === undefined) return undefined;
+  const { syscalls, faults, changes } = events;
+  // Only mprotect's threads run in the address space whose entries change.
+  const others = workload === "mprotect" ? cpus - 1 : 0;
+  switch (kind) {
+    case "host":
+      return { crossings: syscalls + faults, exits: 0, vpteWalks: 0 };
+    case "vpte":
+      return { crossings: 2 * syscalls + 3 * faults + changes, exits: 0, vpteWalks: 2 * faults };
+    case "vmm":
+      return { crossings: 0, exits: 2 * syscalls + 2 * faults + changes * (1 + others), vpteWalks: 0 };
+    case "ring0":
+      // Faults, system calls and INVLPG stay inside; an IPI to each other virtual processor is a call of the host's.
+      return { crossings: 0, exits: changes * others, vpteWalks: 0 };
+  }
+}
+
+/** A row beside its prediction. */
+export interface Comparison {
+  readonly row: Row;
+  readonly predicted: Prediction;
+  readonly found: Prediction;
+}
+
+/** The rows that the model says something of. */
+export function compareWithModel(rows: readonly Row[]): Comparison[] {
+  return rows.flatMap((row) => {
+    const predicted = predict(row.workload, row.kind, row.cpus);
+    if (predicted === undefined) return [];
+    const { syscalls, traps, exits, vpteWalks } = row.counts.totals;
+    return [{ row, predicted, found: { crossings: syscalls + traps, exits, vpteWalks } }];
+  });
+}
