@@ -18,7 +18,7 @@ import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
 import { ERRNO } from "./errno.ts";
 
 /** Whether `[from, from + bytes)` is the user's. */
-function inUserSpace(from: bigint, bytes: number): boolean {
+export function inUserSpace(from: bigint, bytes: number): boolean {
   return from >= 0n && from < VM_MAX_USER_ADDRESS && from + BigInt(bytes) <= VM_MAX_USER_ADDRESS;
 }
 

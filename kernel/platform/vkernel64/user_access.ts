@@ -9,6 +9,7 @@
 import { gva } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
+import { inUserSpace } from "../../kern/copy.ts";
 import { ERRNO } from "../../kern/errno.ts";
 import type { PmapUserAccess } from "../../pmap/pmap.ts";
 import { VM_FAULT_DIRTY } from "../../vm/vm_fault_object.ts";
@@ -16,13 +17,8 @@ import { vmFaultPage } from "../../vm/vm_fault_page.ts";
 import { vmPageUnhold, vmPageWakeup } from "../../vm/vm_page.ts";
 import { PAGE_SIZE, VM_PROT_READ, VM_PROT_WRITE } from "../../vm/vm_param.ts";
 import { physToDmap } from "../layout.ts";
-import { VM_MAX_USER_ADDRESS } from "../pc64/vmparam.ts";
 
 const OFFSET = BigInt(PAGE_SIZE - 1);
-
-function inUserSpace(from: bigint, bytes: number): boolean {
-  return from >= 0n && from < VM_MAX_USER_ADDRESS && from + BigInt(bytes) <= VM_MAX_USER_ADDRESS;
-}
 
 /** Bytes of one page of the current process, into `into`; whether they were there. */
 function* readPiece(cx: Cx, va: bigint, into: Uint8Array<ArrayBuffer>): Exec<boolean> {
