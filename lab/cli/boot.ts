@@ -9,12 +9,15 @@ import { Machine } from "../../hw/machine.ts";
 import { bootKernel } from "../../kernel/boot.ts";
 import { HISTORICAL_BUGS } from "../../kernel/bugs.ts";
 import type { Disassembler, Kernel } from "../../kernel/kernel.ts";
+import { guestKind, vkernelLine } from "../guest/kinds.ts";
 import {
   describeOptions,
   didYouMean,
   flag,
+  integer,
   type OptionSpec,
   parseArguments,
+  parseMemory,
   shellQuote,
   texts,
   UsageError,
@@ -40,6 +43,9 @@ const specs = {
   exec: texts("COMMAND", "run a shell command instead of a shell on the console; may be given several times"),
   env: texts("NAME=VALUE", "an environment string for the first program"),
   root: texts("DIR|ARCHIVE", "lay the files of a directory or a cpio archive over the root file system"),
+  guest: guestKind,
+  "guest-memory": { value: "SIZE", help: "RAM of the vkernel (default 64M)", parse: parseMemory },
+  "guest-cpus": integer("N", "processors of the vkernel, 1 to 8 (default 1)", 1, 8),
   quiet: flag("no kernel messages on the console"),
   "no-fault-reports": flag("do not show a report of each fault that ends a program"),
   bug,
@@ -49,10 +55,13 @@ const specs = {
 const USAGE = `usage: deno task boot [options] [-- ARGUMENTS]
 
 Boots the TypeScript kernel: a shell on the console, or the commands given with --exec. Arguments behind "--" go to the
-last command. The exit status is that of the shell or of the last command; 1 after a panic.
+last command. The exit status is that of the shell or of the last command; 1 after a panic. With --guest all of this happens
+in a vkernel: a second kernel, a process of the first.
 
 ${describeOptions(specs)}`;
 
+/** Bytes of a vkernel's RAM. */
+const GUEST_MEMORY = 64 << 20;
 /** End of file on a terminal. */
 const CTRL_D = 4;
 
@@ -61,6 +70,11 @@ function describeBugs(): string {
   return HISTORICAL_BUGS.map(({ name, commit, date, sentence }) =>
     `${name.padEnd(28)} ${commit === "" ? "-".padEnd(10) : commit} ${date.padEnd(8)}  ${sentence}`
   ).join("\n");
+}
+
+/** Whether a thread sleeps in a terminal's read. */
+function readsTerminal(td: { readonly tdWchan: object | undefined; readonly tdWmesg: string }): boolean {
+  return td.tdWchan !== undefined && td.tdWmesg === "ttyin";
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -83,6 +97,17 @@ async function main(args: readonly string[]): Promise<number> {
     if (exec.length === 0) throw new UsageError('Arguments behind "--" need a command: --exec COMMAND');
     exec.push(`${exec.pop()} ${shellQuote(rest)}`);
   }
+  const given = options.guest ?? options["guest-memory"] ?? options["guest-cpus"];
+  if (given !== undefined && options.guest === undefined) {
+    throw new UsageError("--guest-memory and --guest-cpus need --guest KIND");
+  }
+  const commands = options.guest === undefined ? exec : [vkernelLine({
+    kind: options.guest,
+    memory: options["guest-memory"] ?? GUEST_MEMORY,
+    cpus: options["guest-cpus"] ?? 1,
+    verbose: !options.quiet,
+    ...(exec.length === 0 ? {} : { command: exec.join("\n") }),
+  })];
   const archives = await rootArchives(options.root ?? []);
 
   let machine: Machine | undefined;
@@ -98,13 +123,14 @@ async function main(args: readonly string[]): Promise<number> {
     args,
     values: options,
     endOfInput: [CTRL_D],
+    readsInput: () => kernel !== undefined && [...kernel.lwkt.allThreads].some(readsTerminal),
     load: (tap) => {
       const output = (bytes: Uint8Array) => tap.take(bytes);
       return Promise.resolve(orUsageError(() => {
         machine = new Machine({ ...machineOptions(options), gates: true, serial: { output } });
         kernel = bootKernel(machine, {
           archives,
-          exec,
+          exec: commands,
           envp,
           verbose: !options.quiet,
           faultReports: !options["no-fault-reports"],

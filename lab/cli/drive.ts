@@ -34,6 +34,8 @@ export interface DriveOptions {
   readonly steps?: number | undefined;
   /** What the guest gets whenever it waits after input has ended: a terminal's end of file (Ctrl-D). Default: nothing. */
   readonly endOfInput?: readonly number[];
+  /** Whether somebody in the guest reads now: only then the end of input is told. Default: always. */
+  readonly readsInput?: () => boolean;
   /** Called when the machine was interrupted from inside; the run goes on after it. */
   readonly onInterrupted?: () => Promise<void>;
 }
@@ -84,7 +86,7 @@ export async function drive(
         return stop;
     }
     idlePieces = ending && mostlyIdle(machine, before) ? idlePieces + 1 : 0;
-    if (idlePieces >= IDLE_PIECES) {
+    if (idlePieces >= IDLE_PIECES && (options.readsInput?.() ?? true)) {
       machine.serialInput(endOfInput!);
       idlePieces = 0;
       ends++;

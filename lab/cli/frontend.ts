@@ -28,6 +28,8 @@ export interface FrontEnd {
   /** See {@link drive}. */
   readonly endOfInput?: readonly number[];
   /** See {@link drive}. */
+  readonly readsInput?: () => boolean;
+  /** See {@link drive}. */
   readonly onInterrupted?: () => Promise<void>;
 }
 
@@ -89,6 +91,7 @@ export async function runFrontEnd(front: FrontEnd): Promise<number> {
       until: values.until,
       steps: values.steps,
       ...(front.endOfInput === undefined ? {} : { endOfInput: front.endOfInput }),
+      ...(front.readsInput === undefined ? {} : { readsInput: front.readsInput }),
       ...(front.onInterrupted === undefined ? {} : { onInterrupted: front.onInterrupted }),
     });
   } finally {
