@@ -171,6 +171,15 @@ export class GateTable {
     return this.#continuations.size;
   }
 
+  /** The continuations that have not ended, oldest first, for people: gate, CPL, space. */
+  describeLive(): string[] {
+    return [...this.#continuations.values()].map((c) =>
+      `${c.gate.name} (CPL ${c.cpl}, CR3 0x${rootOf(c.rootLow, c.rootHigh).toString(16)}, EPT 0x${
+        c.ept.toString(16)
+      })`
+    );
+  }
+
   /** Forgets a continuation, as when its thread is gone. Its id is stale from now on. Returns whether there was one. */
   drop(id: bigint): boolean {
     const found = this.#find(Number(id & 0xffff_ffffn), Number(id >> 32n));

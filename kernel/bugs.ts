@@ -167,6 +167,55 @@ export const HISTORICAL_BUGS: readonly HistoricalBug[] = [
     witness: "panic: the address space was destroyed while a call was at work on it",
   },
   {
+    name: "vmx-loaded-before-clear",
+    commit: "c825189df5",
+    date: "February 2014",
+    sentence:
+      "A processor says that it has no VMCS loaded before the VMCLEAR: another one takes the VMCS over, and loses its launch state to the late VMCLEAR.",
+    witness: "panic: VMRESUME with a VMCS that is not launched",
+  },
+  {
+    name: "needless-vmclear",
+    commit: "e1bcf4167d",
+    date: "October 2016",
+    sentence:
+      "A VMCS is cleared whenever another one is loaded on its processor; only migration and the end need it.",
+    witness: "cost: more VMCLEARs than threads and migrations account for",
+  },
+  {
+    name: "eptgen-per-thread",
+    commit: "9563660691",
+    date: "October 2016",
+    sentence:
+      "The generation of the EPT that has been seen is kept by thread and not by thread and processor: a thread that was elsewhere during an invalidation and comes back uses old guest-physical translations.",
+    witness:
+      "sanitizer: use of a guest-physical translation that the EPT no longer grants; data: a page's old content",
+  },
+  {
+    name: "ept-root-reuse",
+    commit: "9563660691",
+    date: "October 2016",
+    sentence:
+      "No INVEPT when an EPT ends, and none at the first entry: a new process whose EPT root has the same address uses the old one's translations.",
+    witness: "sanitizer: use of a guest-physical translation that the EPT no longer grants",
+  },
+  {
+    name: "vmm-ve-free",
+    commit: "e1ea8b243e",
+    date: "October 2016",
+    sentence:
+      "The exit of a thread that runs a guest on the VMM takes the word that the vkernel gave for the space for a vmspace_entry and drops a reference of it.",
+    witness: "panic: no reference (in DragonFly: kfree of a number that a program chose)",
+  },
+  {
+    name: "sync-addr-2013",
+    commit: "",
+    date: "2013",
+    sentence:
+      "vmm_guest_sync_addr only stores: what the hardware set in the old entry between the vkernel's last look and the store is lost (2017: it exchanges).",
+    witness: "data: a page has been changed and the entry that was taken out does not say so",
+  },
+  {
     name: "inval-no-ipi",
     commit: "",
     date: "never",

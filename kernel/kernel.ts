@@ -41,6 +41,14 @@ export type Disassembler = (code: Uint8Array, rip: bigint) => readonly string[];
 /** A TypeScript program: what runs at ring 3 when `#!gate NAME` is executed. The result is the exit status. */
 export type UserGate = (u: import("../hw/gates.ts").GateCpu) => Exec<number>;
 
+/** How whoever boots a kernel reaches the kernels of the vkernels on it, and of the vkernels on those: for tests and experiments. */
+export interface GuestHooks {
+  /** Further options for the kernel of a vkernel of a kind (`-d`); they win over what its command line says. */
+  readonly options?: (kind: string) => Partial<KernelOptions>;
+  /** Told of each such kernel when it is made, before its first step. `pid` is the vkernel's process on the kernel below. */
+  readonly onKernel?: (k: Kernel, kind: string, pid: number) => void;
+}
+
 /** What the kernel is told by whoever boots it. */
 export interface KernelOptions {
   /** The root file system: cpio (newc) archives, each later one laid over those before. */
@@ -81,6 +89,8 @@ export interface KernelOptions {
   readonly onCommandEnd?: (k: Kernel, status: number) => void;
   /** Runs in a kernel thread instead of process 1, when everything is up: for tests and experiments. */
   readonly body?: (cx: Cx) => Exec<void>;
+  /** What vkernels on this kernel are told beside their command lines. */
+  readonly guest?: GuestHooks;
   /** How to run this again, for panics. */
   readonly reproduce?: string;
 }

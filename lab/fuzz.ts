@@ -8,10 +8,20 @@
 import { MemoryDisk } from "../hw/dev/virtio_blk.ts";
 import { Machine } from "../hw/machine.ts";
 import { bootKernel } from "../kernel/boot.ts";
+import type { KernelOptions } from "../kernel/kernel.ts";
 import { describeOptions, flag, integer, parseArguments } from "./cli/args.ts";
 import { runMain } from "./cli/frontend.ts";
 import { rootArchives } from "./cli/root_archive.ts";
-import { kernelLeaks, type KernelUse, kernelUse } from "./kernel_use.ts";
+import { type GuestKind, guestKind, vkernelWords } from "./guest/kinds.ts";
+import { GuestWatch, runWatched } from "./guest/watch.ts";
+import {
+  kernelLeaks,
+  type KernelUse,
+  kernelUse,
+  machineLeaks,
+  type MachineUse,
+  machineUse,
+} from "./kernel_use.ts";
 
 /** How a run is made. */
 export interface FuzzOptions {
@@ -22,6 +32,8 @@ export interface FuzzOptions {
   /** Compare every use of a cached translation with the tables, on a TLB that keeps all it may. */
   readonly sanitizer: boolean;
   readonly archives: readonly Uint8Array[];
+  /** The program runs in a vkernel of this kind with as many processors. */
+  readonly guest?: GuestKind;
 }
 
 /** What came of it. */
@@ -32,6 +44,10 @@ export interface FuzzResult {
   readonly console: string;
 }
 
+/** RAM of the kernel that the program runs on. */
+const GUEST_MEMORY = 32 << 20;
+/** Instructions between two looks at a machine with a vkernel. */
+const CHECK_STEPS = 1_000_000;
 /** Files that the program leaves behind, and the pages of the programs that ran, are not leaks: a first short run has them already. */
 const WARM_UP = 400;
 
@@ -40,8 +56,9 @@ export function runFuzz(options: FuzzOptions): FuzzResult {
   const bytes: number[] = [];
   let failure: string | undefined;
   let before: KernelUse | undefined;
+  const { guest } = options;
   const machine = new Machine({
-    memory: 32 << 20,
+    memory: guest === undefined ? GUEST_MEMORY : 3 * GUEST_MEMORY,
     cpus: options.cpus,
     seed: options.seed,
     gates: true,
@@ -53,24 +70,49 @@ export function runFuzz(options: FuzzOptions): FuzzResult {
   machine.sanitizer?.on((use) => {
     failure ??= `stale translation used: ${use.access} of 0x${use.linear.toString(16)} on cpu${use.cpu}`;
   });
-  bootKernel(machine, {
-    archives: options.archives,
+  const quiet = { verbose: false, faultReports: false };
+  const watch = new GuestWatch(machine);
+  const fuzzed: Partial<KernelOptions> = {
+    ...quiet,
     commands: [["/bin/fuzz", "99", String(WARM_UP)], [
       "/bin/fuzz",
       String(options.seed),
       String(options.count),
     ]],
-    verbose: false,
-    faultReports: false,
     onCommandEnd(k, status) {
       const use = kernelUse(k);
       if (status !== 0) failure ??= `fuzz ended with status ${status}`;
       if (before === undefined) before = use;
       else failure ??= kernelLeaks(before, use)[0];
     },
-    reproduce: `deno task fuzz --seed ${options.seed} --count ${options.count} --cpus ${options.cpus}`,
-  });
-  const stop = machine.run();
+  };
+  const reproduce = `deno task fuzz --seed ${options.seed} --count ${options.count} --cpus ${options.cpus}`;
+  const { archives } = options;
+  if (guest === undefined) bootKernel(machine, { ...fuzzed, archives, reproduce });
+  else {
+    let clean: MachineUse | undefined;
+    const { cpus } = options;
+    const vkernel = vkernelWords({ kind: guest, memory: GUEST_MEMORY, cpus });
+    watch.host = bootKernel(machine, {
+      ...quiet,
+      archives,
+      reproduce,
+      // The first leaves what a first one leaves: files, folders.
+      commands: [vkernel, vkernel],
+      guest: watch.hooks(() => clean === undefined ? { ...quiet, commands: [["/bin/hello"]] } : fuzzed),
+      onCommandEnd(host, status) {
+        if (status !== 0) failure ??= `the vkernel ended with status ${status}`;
+        if (clean === undefined) clean = machineUse(machine, host);
+        else {failure ??= machineLeaks(clean, machineUse(machine, host)).map((leak) =>
+            `on the host: ${leak}`
+          )[0];}
+      },
+    });
+    watch.host.vmMap.vkernelEnable = true;
+  }
+  const stop = guest === undefined
+    ? machine.run()
+    : runWatched(watch, CHECK_STEPS, (text) => failure ??= text);
   const console = new TextDecoder().decode(Uint8Array.from(bytes)).replaceAll("\r\n", "\n");
   if (stop.reason === "panic") {
     failure ??= `panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`;
@@ -83,6 +125,7 @@ const specs = {
   seed: integer("S", "seed of the first run (default 1)", 0, 2 ** 32 - 1),
   run: integer("N", "system calls of one boot; then the next seed (default 5000)", 1, 1e9),
   cpus: integer("N", "processors; default: 1 to 4, by the seed", 1, 16),
+  guest: guestKind,
   sanitizer: flag("with a sticky TLB and the translation sanitizer"),
   help: flag("show this help"),
 } as const;
@@ -104,12 +147,14 @@ async function main(args: readonly string[]): Promise<number> {
       count: Math.min(perRun, count - done),
       sanitizer: options.sanitizer ?? false,
       archives,
+      ...(options.guest === undefined ? {} : { guest: options.guest }),
     };
     const { failure, console: said } = runFuzz(run);
     if (failure !== undefined) {
       console.log(`${said}\nseed ${seed}, ${cpus} CPUs: ${failure}`);
       console.log(
-        `again: deno task fuzz --seed ${seed} --cpus ${cpus} --count ${run.count} --run ${run.count}`,
+        `again: deno task fuzz --seed ${seed} --cpus ${cpus} --count ${run.count} --run ${run.count}` +
+          (run.guest === undefined ? "" : ` --guest ${run.guest}`) + (run.sanitizer ? " --sanitizer" : ""),
       );
       return 1;
     }

@@ -6,6 +6,7 @@
  * @module
  */
 import { PAGE_SIZE } from "../hw/address.ts";
+import type { Machine } from "../hw/machine.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { KSTACK_BYTES } from "../kernel/platform/pc64/vmparam.ts";
 import { OBJT_VNODE } from "../kernel/vm/vm_object.ts";
@@ -23,6 +24,38 @@ export interface KernelUse {
   readonly threads: number;
   /** Timed calls that are armed. */
   readonly callouts: number;
+}
+
+/** What the kernel on a machine uses, and what of the machine. */
+export interface MachineUse {
+  readonly kernel: KernelUse;
+  /** Continuations of gates; each in words. */
+  readonly continuations: readonly string[];
+  /** Gates that are registered. */
+  readonly gates: number;
+}
+
+/** Counts on a machine with gates. */
+export function machineUse(machine: Machine, k: Kernel): MachineUse {
+  const gates = machine.gates!;
+  return { kernel: kernelUse(k), continuations: gates.describeLive(), gates: gates.registered };
+}
+
+/** What there is more of than before, in words: for the host of vkernels, after they have ended. */
+export function machineLeaks(before: MachineUse, after: MachineUse): string[] {
+  const leaks = kernelLeaks(before.kernel, after.kernel);
+  const left = after.continuations.length - before.continuations.length;
+  if (left > 0) {
+    const known = [...before.continuations];
+    const which = after.continuations.filter((one) => {
+      const at = known.indexOf(one);
+      if (at >= 0) known.splice(at, 1);
+      return at < 0;
+    });
+    leaks.push(`${left} continuations left: ${which.slice(0, 8).join("; ")}`);
+  }
+  if (after.gates > before.gates) leaks.push(`${after.gates - before.gates} gates left`);
+  return leaks;
 }
 
 /** Counts. */

@@ -19,6 +19,7 @@ import {
 } from "./cli/args.ts";
 import { runMain } from "./cli/frontend.ts";
 import { parseMemory } from "./cli/args.ts";
+import { guestKind } from "./guest/kinds.ts";
 import { type ModelOptions, runModel, shrink } from "./model/run.ts";
 
 const bug: OptionSpec<string> & { many: true } = {
@@ -37,8 +38,9 @@ const specs = {
   cpus: integer("N", "processors; default: 1 to 4, by the seed", 1, 4),
   tlb: choice(["fast", "geometry", "sticky"], "default: sticky"),
   "no-sanitizer": flag("do not compare uses of translations with the tables"),
-  memory: { value: "SIZE", help: "RAM (default 8M)", parse: parseMemory },
+  memory: { value: "SIZE", help: "RAM (default 8M; of a vkernel 6M)", parse: parseMemory },
   "check-every": integer("N", "batches between two checks of the invariants (default 20)", 1, 1e9),
+  guest: guestKind,
   "no-shrink": flag("do not look for a shorter failing run"),
   bug,
   help: flag("show this help"),
@@ -63,9 +65,10 @@ async function main(args: readonly string[]): Promise<number> {
       cpus: options.cpus ?? 1 + seed % 4,
       tlb: options.tlb ?? "sticky",
       sanitizer: !options["no-sanitizer"],
-      memory: options.memory ?? 8 << 20,
+      memory: options.memory ?? (options.guest === undefined ? 8 : 6) << 20,
       bugs: options.bug ?? [],
       checkEvery: options["check-every"] ?? 20,
+      ...(options.guest === undefined ? {} : { guest: options.guest }),
     };
     const result = runModel(run);
     done += result.done;
@@ -80,6 +83,7 @@ async function main(args: readonly string[]): Promise<number> {
       }
       console.log(
         `again: deno task model --seed ${seed} --cpus ${run.cpus} --count ${run.count} --run ${run.count}` +
+          (run.guest === undefined ? "" : ` --guest ${run.guest}`) +
           (run.bugs.length > 0 ? ` ${shellQuote(run.bugs.flatMap((name) => ["--bug", name]))}` : ""),
       );
       return 1;

@@ -190,7 +190,7 @@ function* schedGetaffinity(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
 
 /** getcpu(cpu, node). */
 function* getcpu(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
-  const numbers = [cx.cpu.cpu.id, 0];
+  const numbers = [cx.gd.gdCpuid, 0];
   for (const [i, number] of numbers.entries()) {
     if (uap.arg(i) === 0n) continue;
     const error = yield* copyout(cx, uap.arg(i), new Uint8Array(Uint32Array.of(number).buffer));

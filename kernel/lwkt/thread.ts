@@ -15,6 +15,7 @@
  */
 import type { Gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
+import { R } from "../../hw/state.ts";
 import type { Cx } from "../context.ts";
 import { kassert, panic } from "../kern/panic.ts";
 import type { Lwp, Proc } from "../proc/proc.ts";
@@ -87,6 +88,8 @@ export class Thread {
   tdSpinlocks = 0;
   /** `td_toks`: tokens held, in the order in which they were taken; while it does not run, tokens that it needs. */
   readonly tdToks: LwktTokref[] = [];
+  /** The continuation in which it called {@link lwktExit}. */
+  tdGate = 0n;
   /** `td_lwp`. */
   tdLwp: Lwp | undefined = undefined;
   /** `td_proc`. */
@@ -416,6 +419,7 @@ export function* lwktExit(cx: Cx): Exec<never> {
   kassert(td.tdToks.length === 0, `lwkt_exit: "${td.tdComm}" holds tokens`);
   cx.setInterrupts(false);
   td.tdFlags |= TDF.EXITING;
+  td.tdGate = cx.cpu.gpr(R.R15);
   td.tdLwp = undefined;
   td.tdProc = undefined;
   lwktDequeue(td);
@@ -426,6 +430,8 @@ export function* lwktExit(cx: Cx): Exec<never> {
 /** Gives the stacks of ended threads back. Called by whoever makes threads, and by the idle threads. */
 export function* lwktReapAll(cx: Cx): Exec<void> {
   for (let td = cx.k.lwkt.reap.pop(); td !== undefined; td = cx.k.lwkt.reap.pop()) {
+    // Nobody will take it up again. (What ran in a process's own space ends with that; this is for the kernel's.)
+    cx.cpu.gates.drop(td.tdGate);
     yield* cx.k.platform.freeKstack(cx, td);
   }
 }

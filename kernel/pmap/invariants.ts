@@ -43,6 +43,7 @@ import {
   PML4PML4I,
 } from "./pmap.ts";
 import {
+  EPT_PMAP,
   PG_DEVICE_IDX,
   PG_M_IDX,
   PG_MANAGED_IDX,
@@ -50,7 +51,6 @@ import {
   PG_U_IDX,
   PG_V_IDX,
   PG_W_IDX,
-  REGULAR_PMAP,
   TYPE_IDX,
 } from "./pmap_bits.ts";
 import { isKernelPte, pteFrame } from "./pmap_pte.ts";
@@ -267,7 +267,7 @@ class Checker {
 
   /** Rule 10. */
   #root(pmap: Pmap, name: string, root: Hpa): void {
-    const regular = pmap.pmapBits[TYPE_IDX] === REGULAR_PMAP;
+    const regular = pmap.pmapBits[TYPE_IDX] !== EPT_PMAP;
     for (let slot = USER_SLOTS; slot < NPTEPG; slot++) {
       const entry = this.#read64(root + slot * 8);
       if (slot === PML4PML4I && regular) {
@@ -329,8 +329,10 @@ class Checker {
     for (const pmap of pmaps) {
       if (pmap === kernelPmap) continue;
       for (const gd of this.#k.lwkt.gds) {
+        const isTwin = loaded[gd.gdCpuid]?.pmTwin === pmap ||
+          gd.gdCurthread.tdLwp?.lwpVmspace?.vmPmap.pmTwin === pmap;
         const wants = gd.gdCurthread.tdLwp?.lwpVmspace?.vmPmap === pmap;
-        if ((pmap.pmActive & gd.gdCpumask) !== 0 && loaded[gd.gdCpuid] !== pmap && !wants) {
+        if ((pmap.pmActive & gd.gdCpumask) !== 0 && loaded[gd.gdCpuid] !== pmap && !wants && !isTwin) {
           this.#say(`cpu${gd.gdCpuid} is in pmActive of a pmap that it has not loaded`);
         }
       }

@@ -143,6 +143,11 @@ export class Pmap {
   readonly pmSpin = new Spinlock("pmapspin");
   /** Serialises scans of ranges, and teardown. */
   readonly pmToken = new LwktToken("pmap_tok");
+  /**
+   * A second pmap of the same map, kept in step: every mapping that is entered, removed or lowered by its address here is so there. The EPT half of
+   * the design "twin" (`hw.vmm.design`); active on a CPU when this one is.
+   */
+  pmTwin: Pmap | undefined;
   /** Counts invalidations: the EPT run loop compares it before each entry. */
   pmInvgen = 0;
 

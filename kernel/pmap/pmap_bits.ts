@@ -84,6 +84,11 @@ export const PMAP_FLAG_SIMPLE = 0x1;
 export const PMAP_EMULATE_AD_BITS = 0x2;
 /** `pmFlags`: belongs to a virtual machine (2016). */
 export const PMAP_HVM = 0x4;
+/**
+ * `pmFlags`, not DragonFly's: A and M are rights that the hardware sees ({@link EPT_AD_FORMAT}). Clearing one takes a right away: the next entry
+ * must flush, and A is not cleared while M is set (W without R is a misconfiguration).
+ */
+export const PMAP_AD_IN_RIGHTS = 0x100;
 
 /** Everything about a page-table format. */
 export interface PmapFormat {
@@ -174,6 +179,36 @@ export const EPT_FORMAT: PmapFormat = {
     EPT_IGNORE_PAT,
   ],
   pmapCacheMask: 0x78n,
+};
+
+const EPT_AD_BITS: readonly bigint[] = [
+  EPT_PMAP,
+  1n << 52n, // V; software's
+  1n << 53n, // RW; software's
+  0x000n, // U
+  0x005n, // A = READ | EXECUTE: a page whose A is clear is not there for the hardware, and the next access says so
+  0x002n, // M = WRITE: a page whose M is clear is read only for the hardware
+  0x080n, // PS
+  0x000n, // G
+  0x400n, // W
+  0x800n, // MANAGED
+  1n << 54n, // DEVICE
+  EPT_IGNORE_PAT, // N
+  0x000n, // NX
+];
+
+/**
+ * EPT for processors without accessed and dirty flags, as FreeBSD has it (section 19 of the reference): the rights that the hardware sees are
+ * A and M, what is allowed stands in bits of software. {@link PMAP_AD_IN_RIGHTS} goes with it.
+ *
+ * Deviation: FreeBSD's A is READ alone, and an entry that is executable without being readable needs a processor that can; here READ and EXECUTE go
+ * together, as in V of {@link EPT_FORMAT}.
+ */
+export const EPT_AD_FORMAT: PmapFormat = {
+  pmapBits: EPT_AD_BITS,
+  protectionCodes: protectionCodes(EPT_AD_BITS),
+  pmapCacheBits: EPT_FORMAT.pmapCacheBits,
+  pmapCacheMask: EPT_FORMAT.pmapCacheMask,
 };
 
 const VPTE_BITS: readonly bigint[] = [

@@ -71,6 +71,8 @@ export interface PmapBootstrapOptions {
   readonly memoryBytes: number;
   /** Map all RAM at the layout's `dmapMin` in these tables; false where the direct map is another's affair. */
   readonly directMap: boolean;
+  /** Where RAM begins, if not at physical address 0: a multiple of 2 MiB. */
+  readonly ramStart?: number;
   /** Slots of the root that every address space has too. */
   readonly kernelSlots: readonly number[];
   /** Mappings of the kernel's own window: the image (code read-only, data not executable), devices. */
@@ -94,7 +96,7 @@ export function* pmapBootstrap(k: Kernel, cpu: GateCpu, options: PmapBootstrapOp
   state.kernelPmap.pmPml4 = physToDmap(k, root);
   state.kernelPmap.pmActive = ALL_CPUS;
   yield* cpu.store64(entryIn(k, root, PML4PML4I), BigInt(root) | tableBits(k));
-  if (options.directMap) yield* directMap(k, cpu, root);
+  if (options.directMap) yield* directMap(k, cpu, root, options.ramStart ?? 0);
   for (const mapping of options.static) yield* staticMap(k, cpu, mapping);
   const { kvaMin, kvaEnd } = k.layout;
   yield* bootTable(k, cpu, kvaMin);
@@ -110,11 +112,11 @@ export function* pmapBootstrap(k: Kernel, cpu: GateCpu, options: PmapBootstrapOp
 }
 
 /** All RAM, at the same distance, in large pages. */
-function* directMap(k: Kernel, cpu: GateCpu, root: Hpa): Exec<void> {
+function* directMap(k: Kernel, cpu: GateCpu, root: Hpa, start: number): Exec<void> {
   const B = k.pmap.kernelPmap.pmapBits;
   const bits = B[PG_V_IDX]! | B[PG_RW_IDX]! | B[PG_A_IDX]! | B[PG_M_IDX]! | B[PG_PS_IDX]! | B[PG_G_IDX]! |
     B[PG_NX_IDX]!;
-  for (let pa = 0; pa < k.pmap.dmapBytes; pa += LARGE_PAGE) {
+  for (let pa = start; pa < k.pmap.dmapBytes; pa += LARGE_PAGE) {
     const va = physToDmap(k, hpa(pa));
     const pd = yield* tableBelow(k, cpu, yield* tableBelow(k, cpu, root, indexAt(va, 4)), indexAt(va, 3));
     yield* cpu.store64(entryIn(k, pd, indexAt(va, 2)), BigInt(pa) | bits);

@@ -65,6 +65,20 @@ export function* pmapEnter(
   wired: boolean,
   _entry?: VmMapEntry,
 ): Exec<void> {
+  yield* enterOne(cx, pmap, va, m, prot, wired);
+  if (pmap.pmTwin === undefined) return;
+  cx.k.vmm.counters.twinUpdates++;
+  yield* enterOne(cx, pmap.pmTwin, va, m, prot, false);
+}
+
+function* enterOne(
+  cx: Cx,
+  pmap: Pmap,
+  va: Gva,
+  m: VmPage,
+  prot: VmProt,
+  wired: boolean,
+): Exec<void> {
   kassert((m.flags & (PG_BUSY | PG_UNMANAGED)) !== 0, "pmap_enter: page is not busy");
   va = (va & ~0xfffn) as Gva;
   const user = isUserVa(cx, pmap, va);

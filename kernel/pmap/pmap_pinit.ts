@@ -27,12 +27,14 @@ import {
 import { pindexLevel, type Pmap, pmapPml4Pindex, PML4PML4I } from "./pmap.ts";
 import { pmapAllocTable } from "./pmap_allocpte.ts";
 import {
+  EPT_AD_FORMAT,
   EPT_FORMAT,
   EPT_PMAP,
   PG_A_IDX,
   PG_M_IDX,
   PG_RW_IDX,
   PG_V_IDX,
+  PMAP_AD_IN_RIGHTS,
   PMAP_EMULATE_AD_BITS,
   PMAP_FLAG_SIMPLE,
   PMAP_HVM,
@@ -171,6 +173,16 @@ export function* pmapPuninit(cx: Cx, pmap: Pmap): Exec<void> {
   kassert(m.wireCount === 1, "pmap_puninit: the root page has entries");
   vmPageUnwire(cx, m, false);
   vmPageFree(cx, m);
+}
+
+/**
+ * Has an empty EPT pmap keep accessed and dirty information as FreeBSD does (EPT_AD_FORMAT). Preconditions: {@link vmxEptPmapPinit}, with
+ * emulateAd = false.
+ */
+export function eptPmapAdInRights(pmap: Pmap): void {
+  kassert(pmap.pmStats.residentCount === 1, "ept_pmap_ad: the pmap has mappings");
+  pmap.setFormat(EPT_AD_FORMAT);
+  pmap.pmFlags |= PMAP_AD_IN_RIGHTS;
 }
 
 /**

@@ -31,7 +31,7 @@ import {
   type VmProt,
 } from "../vm/vm_param.ts";
 import type { Pmap } from "./pmap.ts";
-import { PG_A_IDX, PG_M_IDX, PG_NX_IDX, PG_RW_IDX } from "./pmap_bits.ts";
+import { PG_A_IDX, PG_M_IDX, PG_NX_IDX, PG_RW_IDX, PMAP_AD_IN_RIGHTS } from "./pmap_bits.ts";
 import { pmapInvalDeinterlock, pmapInvalDone, pmapInvalInit, pmapInvalInterlock } from "./pmap_inval.ts";
 import { pteClearBits, ptepOf, pvVa } from "./pmap_pte.ts";
 import { pmapRemove, pmapRemoveAll } from "./pmap_remove.ts";
@@ -52,6 +52,10 @@ const TS_REFERENCED_MAX = 4;
  */
 export function* pmapProtect(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva, prot: VmProt): Exec<void> {
   if ((prot & VM_PROT_READ) === 0) return yield* pmapRemove(cx, pmap, sva, eva);
+  if (pmap.pmTwin !== undefined) {
+    cx.k.vmm.counters.twinUpdates++;
+    yield* pmapProtect(cx, pmap.pmTwin, sva, eva, prot);
+  }
   if ((prot & (VM_PROT_WRITE | VM_PROT_EXECUTE)) === (VM_PROT_WRITE | VM_PROT_EXECUTE)) return;
   const takesWrite = (prot & VM_PROT_WRITE) === 0;
   const set = pmap.protectionCodes[prot & VM_PROT_ALL]! & pmap.pmapBits[PG_NX_IDX]!;
@@ -85,8 +89,11 @@ function* protectEntry(
     if (pte !== undefined) pteHarvest(cx, pmap, old, pte.pvM!);
     break;
   }
-  if (info === undefined) yield* cx.k.platform.invlpg(cx, va, pmap);
-  else {
+  if (info === undefined) {
+    // Nobody is told; whoever enters a guest with these tables flushes first.
+    pmap.pmInvgen++;
+    yield* cx.k.platform.invlpg(cx, va, pmap);
+  } else {
     yield* pmapInvalDeinterlock(cx, info, pmap);
     yield* pmapInvalDone(cx, info);
   }
@@ -139,9 +146,30 @@ function* clearFlag(cx: Cx, m: VmPage, index: typeof PG_A_IDX | typeof PG_M_IDX)
   if (!cx.k.pmap.pmapInitialized || (m.flags & PG_FICTITIOUS) !== 0) return;
   yield* eachMapping(cx, m, function* (pmap, ptep, pte) {
     const bit = pmap.pmapBits[index]!;
-    if ((pte & bit) !== 0n) yield* pteClearBits(cx, ptep, bit);
+    if ((pte & bit) !== 0n) yield* clearHint(cx, m, pmap, ptep, pte, bit);
     return false;
   });
+}
+
+/**
+ * Clears A or M of one mapping. Where they are rights (PMAP_AD_IN_RIGHTS), A goes only together with M, which becomes `m.dirty`
+ * ({@link safeToClearReferenced}); and each processor flushes before it next runs the guest. None is interrupted for it: until then it uses the page
+ * without saying so, as with A and M of any other format.
+ */
+function* clearHint(cx: Cx, m: VmPage, pmap: Pmap, ptep: Gva, pte: bigint, bit: bigint): Exec<void> {
+  if ((pmap.pmFlags & PMAP_AD_IN_RIGHTS) === 0) {
+    yield* pteClearBits(cx, ptep, bit);
+    return;
+  }
+  const modified = pmap.pmapBits[PG_M_IDX]!;
+  const old = yield* pteClearBits(cx, ptep, safeToClearReferenced(pmap, pte) ? bit : bit | modified);
+  if (bit !== modified && (old & modified) !== 0n) vmPageDirty(cx, m);
+  pmap.pmInvgen++;
+}
+
+/** Whether A of an entry may be cleared by itself (`safe_to_clear_referenced` of FreeBSD): not where what stays would be W without R. */
+export function safeToClearReferenced(pmap: Pmap, pte: bigint): boolean {
+  return (pmap.pmFlags & PMAP_AD_IN_RIGHTS) === 0 || (pte & pmap.pmapBits[PG_M_IDX]!) === 0n;
 }
 
 /** Shows each mapping of a page, its spinlock held, until `func` says that it has seen enough. Gives whether it did. */
@@ -181,7 +209,7 @@ export function* pmapTsReferenced(cx: Cx, m: VmPage): Exec<number> {
   yield* eachMapping(cx, m, function* (pmap, ptep, pte) {
     const accessed = pmap.pmapBits[PG_A_IDX]!;
     if ((pte & accessed) !== 0n) {
-      yield* pteClearBits(cx, ptep, accessed);
+      yield* clearHint(cx, m, pmap, ptep, pte, accessed);
       count++;
     }
     return count > TS_REFERENCED_MAX;

@@ -59,6 +59,10 @@ function* removeEntry(
 
 /** Removes the mappings of `[sva, eva)` (`pmap_remove`). May sleep. */
 export function* pmapRemove(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva): Exec<void> {
+  if (pmap.pmTwin !== undefined) {
+    cx.k.vmm.counters.twinUpdates++;
+    yield* pmapRemove(cx, pmap.pmTwin, sva, eva);
+  }
   yield* pmapScan(cx, pmap, sva, eva, function* (cx, entry) {
     const info = pmapInvalInit(cx);
     const freed = yield* removeEntry(cx, pmap, entry, info);
@@ -78,7 +82,10 @@ export function* pmapRemovePages(cx: Cx, pmap: Pmap, sva: Gva, eva: Gva): Exec<v
     if (entry.pte === undefined && cx.k.bug("remove-pages-unmanaged")) return false;
     return yield* removeEntry(cx, pmap, entry, undefined);
   });
+  // Whoever enters a guest with these tables flushes first.
+  pmap.pmInvgen++;
   yield* cx.k.platform.invltlb(cx, pmap);
+  if (pmap.pmTwin !== undefined) yield* pmapRemovePages(cx, pmap.pmTwin, sva, eva);
 }
 
 /**

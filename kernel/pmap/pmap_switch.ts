@@ -61,7 +61,7 @@ export function* pmapSwitch(cx: Cx, _oldTd: Thread, newTd: Thread): Exec<void> {
   }
   if (newPmap !== undefined) yield* activate(cx, newPmap, mask);
   yield* cx.k.platform.loadCr3(cx, newPmap === undefined ? kernelRoot(cx) : pmapCr3(cx, newPmap));
-  if (oldPmap !== undefined) oldPmap.pmActive &= ~mask;
+  if (oldPmap !== undefined) deactivate(oldPmap, mask);
   loaded[cpu] = newPmap;
 }
 
@@ -70,7 +70,7 @@ export function* pmapSwitch(cx: Cx, _oldTd: Thread, newTd: Thread): Exec<void> {
  * keeps CR3 and so its TLB. An invalidation in the gap misses it.
  */
 function* skipCr3(cx: Cx, pmap: Pmap, mask: number): Exec<void> {
-  pmap.pmActive &= ~mask;
+  deactivate(pmap, mask);
   yield* cx.racePoint();
   yield* activate(cx, pmap, mask);
 }
@@ -78,8 +78,16 @@ function* skipCr3(cx: Cx, pmap: Pmap, mask: number): Exec<void> {
 /** Sets this CPU's bit; if an invalidation is under way, waits for its end (`pmap_interlock_wait`). CR3 must be loaded in the same step. */
 function* activate(cx: Cx, pmap: Pmap, mask: number): Exec<void> {
   pmap.pmActive |= mask;
+  if (pmap.pmTwin !== undefined) pmap.pmTwin.pmActive |= mask;
   yield* cx.racePoint();
   yield* pmapInterlockWait(cx, pmap);
+  if (pmap.pmTwin !== undefined) yield* pmapInterlockWait(cx, pmap.pmTwin);
+}
+
+/** Clears this CPU's bit. */
+function deactivate(pmap: Pmap, mask: number): void {
+  pmap.pmActive &= ~mask;
+  if (pmap.pmTwin !== undefined) pmap.pmTwin.pmActive &= ~mask;
 }
 
 /** Waits until no invalidation of the pmap is under way (`pmap_interlock_wait`). In a critical section. */
@@ -110,7 +118,7 @@ function* loadHere(cx: Cx, newPmap: Pmap): Exec<void> {
   if (oldPmap === newPmap) return;
   yield* activate(cx, newPmap, mask);
   yield* cx.k.platform.loadCr3(cx, pmapCr3(cx, newPmap));
-  if (oldPmap !== undefined) oldPmap.pmActive &= ~mask;
+  if (oldPmap !== undefined) deactivate(oldPmap, mask);
   loaded[cpu] = newPmap;
 }
 

@@ -234,9 +234,9 @@ function* sysRfork(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   const flags = uap.int(0);
   if (flags & ~RFORK_FLAGS || (flags & (RFFDG | RFCFDG)) === (RFFDG | RFCFDG)) return { error: ERRNO.EINVAL };
   if (flags & RFPROC) return answer(yield* fork1(cx, flags));
-  // Changes of the process itself.
+  // Changes of the process itself, which do not work when other threads of it run.
   const p = cx.proc!;
-  if (flags & RFNOWAIT) return { error: ERRNO.EINVAL };
+  if (flags & RFNOWAIT || p.pNthreads !== 1) return { error: ERRNO.EINVAL };
   if (flags & RFMEM) yield* vmspaceUnshare(cx, p);
   if (flags & RFCFDG) yield* fdfree(cx, p, fdinit(cx));
   else if (flags & RFFDG && p.pFd!.fdRefcnt > 1) yield* fdfree(cx, p, fdcopy(cx, p));

@@ -172,6 +172,13 @@ function* deliver(cx: Cx, sig: number, info: Siginfo, returnmask: Sigset): Exec<
   const action = pSigacts.psAction[sig]!;
   // Handlers are the vkernel's, never run in a guest's space.
   yield* vkernelBeforeSignal(cx);
+  if (lp.lwpVmm?.full !== undefined) {
+    // A kernel in ring 0 has no signal frames: its virtual interrupt tells it.
+    lp.lwpVmm.full.signal(sig);
+    lp.lwpSigmask = returnmask;
+    lp.lwpRu.ruNsignals++;
+    return;
+  }
   lp.lwpSigmask |= action.mask & ~SIG_CANTMASK;
   if ((action.flags & SA_NODEFER) === 0) lp.lwpSigmask |= sigmask(sig);
   if (action.flags & SA_RESETHAND) pSigacts.set(sig, { handler: SIG_DFL, mask: 0n, flags: 0 });

@@ -23,6 +23,7 @@ import {
   wakeup,
   wakeupOne,
 } from "../lwkt/sleep.ts";
+import { guestPhysAddr } from "../vmm/ept_copy.ts";
 import { vmMapLockRead, vmMapLookupEntry, vmMapUnlockRead } from "../vm/vm_map.ts";
 import { MAP_ENTRY_COW, VM_INHERIT_SHARE, VM_MAPTYPE_NORMAL } from "../vm/vm_param.ts";
 import { UmtxIdent } from "./umtx_state.ts";
@@ -34,8 +35,10 @@ interface UmtxKey {
 }
 
 /** The name of the word at an address of the current address space. */
-function* keyOf(cx: Cx, va: bigint): Exec<UmtxKey> {
-  const vm = cx.lwp!.lwpVmspace!;
+function* keyOf(cx: Cx, user: bigint): Exec<UmtxKey> {
+  const lp = cx.lwp!, vm = lp.lwpVmspace!, vti = lp.lwpVmm;
+  // Under VMM the map has guest-physical addresses. What is not there has been EFAULT before.
+  const va = vti === undefined ? user : (yield* guestPhysAddr(cx, vm.vmMap, vti.guestCr3, user)) ?? user;
   yield* vmMapLockRead(cx, vm.vmMap);
   const { found, entry } = vmMapLookupEntry(vm.vmMap, va);
   const { object } = entry;

@@ -17,6 +17,7 @@ import { type Exec, type GateCpu, RESUME_NUMBER } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { copyout } from "../kern/copy.ts";
 import { ERRNO } from "../kern/errno.ts";
+import { kernelRoot } from "../pmap/pmap_switch.ts";
 import { vmMapFind } from "../vm/vm_map_insert.ts";
 import { vmMapProtect } from "../vm/vm_map_protect.ts";
 import { KERN_SUCCESS, VM_PROT_ALL, VM_PROT_EXECUTE, VM_PROT_READ, VM_PROT_RW } from "../vm/vm_param.ts";
@@ -77,14 +78,15 @@ function gateNumber(cx: Cx, name: string, body: (u: GateCpu) => Exec<number>): n
   const { userGateNumbers } = cx.k;
   const known = userGateNumbers.get(name);
   if (known !== undefined) return known;
-  // A vkernel's gates end with it; they are entered in the world that its processes run in.
-  const space = cx.cpu.space, guest = cx.cpu.cpu.cpl === 3 || space.ept !== 0;
+  // A vkernel's gates end with it; they are entered in the world that its processes run in. One in ring 0 ends with that world.
+  const space = cx.cpu.space, { cpl } = cx.cpu.cpu, guest = cpl === 3 || space.ept !== 0;
+  const owner = cpl === 3 ? space : { root: BigInt(kernelRoot(cx)), ept: space.ept };
   const number = cx.cpu.gates.register({
     name: `user program ${name}`,
     cpl: 3,
     body,
     ept: space.ept,
-    ...(guest ? { owner: space } : {}),
+    ...(guest ? { owner } : {}),
   });
   userGateNumbers.set(name, number);
   return number;
@@ -109,10 +111,20 @@ export interface UserSyscallResult {
 }
 
 /** Makes a system call from a TypeScript program: up to six arguments in registers, the others on its stack. */
-export function* userSyscall(
+export function userSyscall(
   u: GateCpu,
   number: number,
   ...args: readonly (bigint | number)[]
+): Exec<UserSyscallResult> {
+  return syscallThrough(u, USER_GATE_SYSCALL, number, args);
+}
+
+/** As {@link userSyscall}, by other machine code: an instruction that asks the kernel, and `ret`. */
+export function* syscallThrough(
+  u: GateCpu,
+  code: Gva,
+  number: number,
+  args: readonly (bigint | number)[],
 ): Exec<UserSyscallResult> {
   const registers = [RDI, RSI, RDX, R10, R8, R9];
   const words = args.map((arg) => BigInt.asUintN(64, BigInt(arg)));
@@ -125,7 +137,7 @@ export function* userSyscall(
   }
   words.slice(0, registers.length).forEach((word, i) => u.setGpr(registers[i]!, word));
   u.setGpr(RAX, BigInt(number));
-  yield* u.call(USER_GATE_SYSCALL);
+  yield* u.call(code);
   if (onStack.length > 0) u.setGpr(RSP, rsp);
   const failed = (u.cpu.rflags & CARRY) !== 0;
   const value = BigInt.asIntN(64, u.gpr(RAX));

@@ -18,8 +18,7 @@ import { RQF, RQF_AST_MASK, RQF_IDLECHECK_MASK } from "../lwkt/globaldata.ts";
 import { lwktYield, splz } from "../lwkt/thread.ts";
 import { T_FAST_SYSCALL, TF, TF_BYTES } from "../platform/pc64/frame.ts";
 import { decodeTrapframe } from "../platform/pc64/frame.ts";
-import { interrupt } from "../platform/pc64/intr.ts";
-import type { Pc64 } from "../platform/pc64/pc64.ts";
+import type { SupervisorPlatform } from "../platform/supervisor.ts";
 import { VM_MAX_USER_ADDRESS } from "../platform/pc64/vmparam.ts";
 import { procUserret, sigPending, trapsignal } from "../proc/kern_sig.ts";
 import { type Lwp, LWP_MP_WEXIT, SSTOP } from "../proc/proc.ts";
@@ -69,13 +68,13 @@ const SIGNALS: Readonly<Record<number, readonly [sig: number, code: number]>> = 
 };
 
 /** Any vector but SYSCALL. RDI = the frame. */
-export function* trap(cx: Cx, pc64: Pc64): Exec<void> {
+export function* trap(cx: Cx, platform: SupervisorPlatform): Exec<void> {
   const { cpu } = cx;
   const at = cpu.gpr(RDI);
   const vector = yield* cpu.load32(gva(at + BigInt(TF.trapno)));
   const user = ((yield* cpu.load32(gva(at + BigInt(TF.cs)))) & 3) === 3;
   if (vector >= FIRST_INTERRUPT) {
-    yield* interrupt(cx, pc64, vector, user);
+    yield* platform.interrupt(cx, vector, user);
     if (user) {
       cx.lwp!.lwpMdRegs = gva(at);
       yield* userret(cx);
@@ -194,7 +193,7 @@ function* trapPfault(
 function* kernelTrap(cx: Cx, bytes: Uint8Array<ArrayBuffer>, vector: number): Exec<void> {
   const { cpu } = cx;
   const view = new DataView(bytes.buffer);
-  const started = cx.k.lwkt.gds[cpu.cpu.id] !== undefined;
+  const started = cx.k.platform.mycpu(cpu) !== undefined;
   const r15 = view.getBigUint64(TF.r15, true);
   const addr = view.getBigUint64(TF.addr, true);
   const lwp = started ? cx.lwp : undefined;

@@ -94,7 +94,14 @@ export function* vkernelBeforeSignal(cx: Cx): Exec<void> {
 
 /** The current thread ends, or its process does (`vkernel_lwp_exit`): it is in no guest's space any more. */
 export function* vkernelLwpExit(cx: Cx, lp: Lwp): Exec<void> {
-  if (lp.lwpVkernel === undefined) return;
+  const vklp = lp.lwpVkernel;
+  if (vklp === undefined) return;
+  if (vklp.veVmm !== undefined && cx.k.bug("vmm-ve-free")) {
+    // Historical bug (e1ea8b243e): the vkernel's word is taken for an entry. Here it is at least looked up.
+    const ve = lp.lwpProc.pVkernel?.root.get(vklp.veVmm);
+    kassert(ve !== undefined && ve.refs > 0, "vkernel_lwp_exit: no reference");
+    ve.refs--;
+  }
   yield* switchBack(cx, lp);
   lp.lwpVkernel = undefined;
 }

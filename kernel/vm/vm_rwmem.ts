@@ -13,13 +13,19 @@ import type { Cx } from "../context.ts";
 import { copyin } from "../kern/copy.ts";
 import { ERRNO } from "../kern/errno.ts";
 import { physToDmap } from "../platform/layout.ts";
+import { guestPhysAddr } from "../vmm/ept_copy.ts";
 import { VM_FAULT_DIRTY } from "./vm_fault_object.ts";
 import { vmFaultPage } from "./vm_fault_page.ts";
 import { vmPageUnhold, vmPageWakeup } from "./vm_page.ts";
-import { PAGE_SIZE, VM_PROT_READ, VM_PROT_WRITE } from "./vm_param.ts";
+import { KERN_INVALID_ADDRESS, PAGE_SIZE, VM_PROT_READ, VM_PROT_WRITE } from "./vm_param.ts";
 import { type Vmspace, vmspaceDrop, vmspaceHold } from "./vmspace.ts";
 
 const OFFSET = BigInt(PAGE_SIZE - 1);
+
+/** What the kernel has to look for at an address of a program: under VMM its own tables say it (`vm_get_gpa`). Undefined: EFAULT. */
+function* processAddress(cx: Cx, vm: Vmspace, va: bigint): Exec<bigint | undefined> {
+  return vm.vmGuestCr3 === undefined ? va : yield* guestPhysAddr(cx, vm.vmMap, vm.vmGuestCr3, va);
+}
 
 /**
  * Reads bytes of one page of an address space that the caller has no reference to; undefined when they are not there.
@@ -33,7 +39,10 @@ export function* vmspaceReadmem(
   bytes: number,
 ): Exec<Uint8Array<ArrayBuffer> | undefined> {
   yield* vmspaceHold(cx, vm);
-  const m = yield* vmFaultPage(cx, vm.vmMap, va, VM_PROT_READ, 0);
+  const at = yield* processAddress(cx, vm, va);
+  const m = at === undefined
+    ? KERN_INVALID_ADDRESS
+    : yield* vmFaultPage(cx, vm.vmMap, at, VM_PROT_READ, 0);
   let result: Uint8Array<ArrayBuffer> | undefined;
   if (typeof m !== "number") {
     result = yield* cx.cpu.loadBytes(gva(physToDmap(cx.k, m.physAddr) + (va & OFFSET)), bytes);
@@ -62,7 +71,10 @@ export function* vmspaceWritemem(
   let data = busy ? yield* copyin(cx, from, bytes) : undefined;
   if (busy && data === undefined) return ERRNO.EFAULT;
   yield* vmspaceHold(cx, vm);
-  const m = yield* vmFaultPage(cx, vm.vmMap, va, VM_PROT_READ | VM_PROT_WRITE, VM_FAULT_DIRTY, { busy });
+  const at = yield* processAddress(cx, vm, va);
+  const m = at === undefined
+    ? KERN_INVALID_ADDRESS
+    : yield* vmFaultPage(cx, vm.vmMap, at, VM_PROT_READ | VM_PROT_WRITE, VM_FAULT_DIRTY, { busy });
   if (typeof m !== "number") {
     data ??= yield* copyin(cx, from, bytes);
     if (data !== undefined) {

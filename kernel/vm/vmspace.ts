@@ -60,6 +60,8 @@ export class Vmspace {
   vmMaxsaddr = 0n as Gva;
   /** `vm_minsaddr`: top of the stack. */
   vmMinsaddr = 0n as Gva;
+  /** In VMM mode: root of the page tables by which its own code's addresses are meant (`vkernel_cr3`). */
+  vmGuestCr3: bigint | undefined;
   /** `vm_swrss`: pages resident before the last swap-out. */
   vmSwrss = 0;
 
@@ -156,6 +158,12 @@ function* vmspaceTerminate2(cx: Cx, vm: Vmspace): Exec<void> {
   const { vmMap: map, vmPmap: pmap } = vm;
   // Taking the lock waits out everybody who still has it.
   yield* vmMapRemove(cx, map, map.min, map.max);
+  const twin = pmap.pmTwin;
+  if (twin !== undefined) {
+    pmap.pmTwin = undefined;
+    yield* pmapRelease(cx, twin);
+    yield* pmapPuninit(cx, twin);
+  }
   yield* pmapRelease(cx, pmap);
   cx.k.vmMap.vmspaceCount--;
   const { cache } = cx.k.vmspace;

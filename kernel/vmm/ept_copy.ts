@@ -13,6 +13,7 @@
 import { gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
+import { stdUserAccess } from "../kern/copy.ts";
 import { ERRNO } from "../kern/errno.ts";
 import { physToDmap } from "../platform/layout.ts";
 import type { PmapUserAccess } from "../pmap/pmap.ts";
@@ -115,6 +116,31 @@ export const eptUserAccess: PmapUserAccess = {
       done += piece;
     }
     return 0;
+  },
+};
+
+/** Addresses that guests with a twin have at themselves: the identity map of slot 0. */
+const IDENTITY_END = 1n << 39n;
+
+/** Whether the running code's linear addresses are the process's: the vkernel's own, and not those of a guest of its. */
+function isIdentity(cx: Cx, va: bigint, bytes: number): boolean {
+  const vti = cx.lwp?.lwpVmm;
+  return va >= 0n && va + BigInt(bytes) <= IDENTITY_END && vti?.guestCr3 === vti?.vp.guestCr3;
+}
+
+/** The hooks of a pmap with a twin: `std_copyin` and its kin by the process's own addresses, others by way of the guest's tables. */
+export const twinUserAccess: PmapUserAccess = {
+  *copyin(cx, from, bytes) {
+    if (!isIdentity(cx, from, bytes)) return yield* eptUserAccess.copyin(cx, from, bytes);
+    cx.k.vmm.counters.twinCopies++;
+    return yield* stdUserAccess.copyin(cx, from, bytes);
+  },
+  *copyout(cx, to, bytes) {
+    if (to < 0n || to + BigInt(bytes.length) > IDENTITY_END) {
+      return yield* eptUserAccess.copyout(cx, to, bytes);
+    }
+    cx.k.vmm.counters.twinCopies++;
+    return yield* stdUserAccess.copyout(cx, to, bytes);
   },
 };
 

@@ -31,14 +31,16 @@ import { tsleep } from "../lwkt/sleep.ts";
 import { critEnter, critExit } from "../lwkt/thread.ts";
 import { decodeTrapframe, encodeTrapframe, TF, TF_BYTES, type Trapframe } from "../platform/pc64/frame.ts";
 import { SELECTOR } from "../platform/pc64/vmparam.ts";
-import { pmapPinit2, vmxEptPmapPinit } from "../pmap/pmap_pinit.ts";
+import { Pmap } from "../pmap/pmap.ts";
+import { PMAP_EMULATE_AD_BITS } from "../pmap/pmap_bits.ts";
+import { eptPmapAdInRights, pmapPinit, pmapPinit2, vmxEptPmapPinit } from "../pmap/pmap_pinit.ts";
 import { pmapReplacevm } from "../pmap/pmap_switch.ts";
 import type { Lwp, Proc } from "../proc/proc.ts";
 import type { VkernelVmm } from "../vm/vkernel_state.ts";
 import { PAGE_SIZE } from "../vm/vm_param.ts";
 import { vmspaceFork } from "../vm/vmspace_fork.ts";
 import { vmspaceRel } from "../vm/vmspace.ts";
-import { eptSwap64, eptUserAccess } from "./ept_copy.ts";
+import { eptSwap64, eptUserAccess, twinUserAccess } from "./ept_copy.ts";
 import { type VmmAdMode, VmmProc, type VmxCapability } from "./vmm_state.ts";
 import { EPTP_AD, EPTP_WB_4 } from "./vmx_defs.ts";
 import { vmxCapabilityOf, vmxEnable } from "./vmx_init.ts";
@@ -198,25 +200,55 @@ function* vminitMaster(
   cx: Cx,
   p: Proc,
   capability: VmxCapability,
-  options: { readonly guestCr3: bigint; readonly kind: number },
+  options: { readonly guestCr3: bigint; readonly kind: number; readonly vector: number },
 ): Exec<void> {
   const ad = vmmAdMode(cx, capability);
-  const old = p.pVmspace!;
-  const vm = yield* vmspaceFork(cx, old);
-  yield* vmxEptPmapPinit(cx, vm.vmPmap, ad !== "hardware");
-  vm.vmPmap.userAccess = eptUserAccess;
-  if (cx.k.bug("ept-root-reuse")) vm.vmPmap.pmInvgen = 0;
-  yield* pmapPinit2(cx, vm.vmPmap);
-  yield* pmapReplacevm(cx, p, vm);
-  yield* vmspaceRel(cx, old);
-  const root = vm.vmPmap.pmPmlpv!.pvM!.physAddr;
+  const ept = cx.k.vmm.design === "merged" ? yield* mergedPmap(cx, p, ad) : yield* twinPmap(cx, p, ad);
+  const root = ept.pmPmlpv!.pvM!.physAddr;
   const eptp = BigInt(root) | EPTP_WB_4 | (ad === "hardware" ? EPTP_AD : 0n);
   const vp = new VmmProc(options.guestCr3, root, eptp, options.kind === VMM_KIND_FULL);
+  vp.vector = options.vector;
   p.pVmm = vp;
+  p.pVmspace!.vmGuestCr3 = options.guestCr3;
   if (p.pVkernel !== undefined) p.pVkernel.vkernelCr3 = options.guestCr3;
   cx.k.vmm.procs.add(vp);
   cx.k.vkernel.vmm = vkernelVmm;
   ktrace(cx, "vminit", p.pPid, root);
+}
+
+/** What DragonFly merged: a copy of the address space, whose tables are EPT tables, takes the place of the old one. */
+function* mergedPmap(cx: Cx, p: Proc, ad: VmmAdMode): Exec<Pmap> {
+  const old = p.pVmspace!;
+  const vm = yield* vmspaceFork(cx, old);
+  yield* makeEpt(cx, vm.vmPmap, ad);
+  vm.vmPmap.userAccess = eptUserAccess;
+  yield* pmapReplacevm(cx, p, vm);
+  yield* vmspaceRel(cx, old);
+  return vm.vmPmap;
+}
+
+/**
+ * What the mail of 2013 hoped for: the address space and its tables stay for the host side, and EPT tables for the guest are kept in step with
+ * them. User copies go by the process's own addresses wherever the guest's tables are the identity (below 512 GiB, where DragonFly's vkernel has it
+ * so; section 17.1).
+ */
+function* twinPmap(cx: Cx, p: Proc, ad: VmmAdMode): Exec<Pmap> {
+  const pmap = p.pVmspace!.vmPmap, twin = new Pmap();
+  yield* pmapPinit(cx, twin);
+  yield* makeEpt(cx, twin, ad);
+  // The fault code looks at the pmap of the running thread's map (section 16.4, no. 3).
+  pmap.pmFlags |= twin.pmFlags & PMAP_EMULATE_AD_BITS;
+  pmap.userAccess = twinUserAccess;
+  twin.pmActive = pmap.pmActive;
+  pmap.pmTwin = twin;
+  return twin;
+}
+
+function* makeEpt(cx: Cx, pmap: Pmap, ad: VmmAdMode): Exec<void> {
+  yield* vmxEptPmapPinit(cx, pmap, ad === "dragonfly");
+  if (ad === "freebsd") eptPmapAdInRights(pmap);
+  if (cx.k.bug("ept-root-reuse")) pmap.pmInvgen = 0;
+  yield* pmapPinit2(cx, pmap);
 }
 
 /** An lwp of a process in VMM mode enters user mode for the first time (`vmx_vm_lwp_return`): what `userret` is to others. */

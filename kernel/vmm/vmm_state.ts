@@ -125,6 +125,8 @@ export class VmmState {
   design: VmmDesign = "merged";
   /** `hw.vmm.ad`; undefined: as the processor has it. */
   ad: VmmAdMode | undefined = undefined;
+  /** Physical address of the MSR bitmap of full guests; set when VMX operation begins. */
+  msrBitmap: Hpa | undefined = undefined;
   /** By processor. */
   readonly pcpu: VmxPcpuInfo[] = [];
   /** Processes in VMM mode. */
@@ -263,5 +265,15 @@ export class VmxFullGuest {
     this.vector = vector;
     this.msrArea = msrArea;
     this.msrAreaPa = msrAreaPa;
+  }
+
+  /** A signal has come that the process catches: in place of `sendsig`. */
+  signal(sig: number): void {
+    this.signals |= 1n << BigInt(sig);
+    this.pending = this.vector !== 0;
+  }
+  /** It has executed HLT, and there is nothing to tell it. */
+  get sleeps(): boolean {
+    return this.halted && !this.pending && this.exception === undefined;
   }
 }

@@ -58,6 +58,7 @@ export const PROCBASED = {
   CR8_STORE_EXITING: 1 << 20,
   MOV_DR_EXITING: 1 << 23,
   UNCONDITIONAL_IO: 1 << 24,
+  USE_MSR_BITMAPS: 1 << 28,
   ACTIVATE_SECONDARY: 1 << 31,
 } as const;
 /** Secondary processor-based controls. */

@@ -164,7 +164,8 @@ function* eptViolation(cx: Cx, vti: VmxThread, at: Gva): Exec<void> {
   ktrace(cx, "ept fault", Number(exit.guestPhysical), qualification);
   const { vmMap: map, vmPmap: pmap } = vti.lwp.lwpVmspace!;
   const page = gva(exit.guestPhysical & ~0xfffn);
-  if (yield* eptEmulateAccessedDirty(cx, pmap, page, type)) {
+  const ept = pmap.pmTwin ?? pmap;
+  if (yield* eptEmulateAccessedDirty(cx, ept, page, type)) {
     counters.adEmulated++;
     return;
   }
@@ -172,6 +173,8 @@ function* eptViolation(cx: Cx, vti: VmxThread, at: Gva): Exec<void> {
   const rv = page >= map.max ? KERN_INVALID_ADDRESS : yield* vmFault(cx, map, page, type, flags);
   if (rv === KERN_SUCCESS) {
     counters.eptFaults++;
+    // The access that comes now is known: it need not exit once more to be noted.
+    if (type === VM_PROT_WRITE) yield* eptEmulateAccessedDirty(cx, ept, page, type);
     return;
   }
   yield* refuse(cx, vti, at, "EPT violation", {

@@ -53,19 +53,6 @@ const MSR_CONSTANTS: ReadonlyMap<number, bigint> = new Map([
   [0x277, 0x0007_0406_0007_0406n],
 ]);
 
-/**
- * Whether the guest sleeps: it has executed HLT, and there is nothing to tell it.
- */
-export function vmxFullSleeps(full: VmxFullGuest): boolean {
-  return full.halted && !full.pending && full.exception === undefined;
-}
-
-/** A signal for a thread that is a full guest (rule 3); called in place of `sendsig`. */
-export function vmxFullSignal(full: VmxFullGuest, sig: number): void {
-  full.signals |= 1n << BigInt(sig);
-  full.pending = full.vector !== 0;
-}
-
 /** Before an entry, the VMCS current, interrupts off: what was noted, CR2, and the event to inject. */
 export function vmxFullBeforeEntry(cx: Cx, vti: VmxThread, full: VmxFullGuest, rflags: bigint): void {
   const { exit } = vti;

@@ -80,7 +80,7 @@ export function vmxInit(cx: Cx): VmxCapability | string {
   const procbasedFull = word(MSR.VMX_PROCBASED_CTLS, MSR.VMX_TRUE_PROCBASED_CTLS, {
     ...secondary,
     likes: PROCBASED.UNCONDITIONAL_IO | PROCBASED.HLT_EXITING | PROCBASED.MOV_DR_EXITING |
-      PROCBASED.CR8_LOAD_EXITING | PROCBASED.CR8_STORE_EXITING,
+      PROCBASED.CR8_LOAD_EXITING | PROCBASED.CR8_STORE_EXITING | PROCBASED.USE_MSR_BITMAPS,
     zero: PROCBASED.CR3_LOAD_EXITING | PROCBASED.CR3_STORE_EXITING,
   });
   const procbased2 = controlWord(cx, MSR.VMX_PROCBASED_CTLS2, undefined, {
@@ -152,8 +152,24 @@ export function* vmxEnable(cx: Cx, capability: VmxCapability): Exec<void> {
     // Somebody else may have been here while memory was waited for; one region too many is no harm.
     vmm.pcpu[gd.gdCpuid] ??= { vmxonRegion: va, vmxonPa: pa, loadedVmx: undefined, on: false };
   }
+  vmm.msrBitmap ??= yield* msrBitmap(cx);
   if (vmm.pcpu.every((pcpu) => pcpu.on)) return;
   yield* lwktCpusyncSimple(cx, lwkt.smpActiveMask, vmxEnableCpu, undefined);
+}
+
+/** Where the bits of MSRs C0000000H … C0001FFFH stand in an MSR bitmap: reads, writes (SDM vol. 3C, "MSR-Bitmap Address"). */
+const BITMAP_HIGH = [1024, 3072] as const;
+
+/** Full guests read and write the segment bases, which VM entries and exits switch, without exits; all other MSRs exit. */
+function* msrBitmap(cx: Cx): Exec<Hpa> {
+  const { va, pa } = yield* vmxPage(cx);
+  const bits = new Uint8Array(PAGE_SIZE).fill(0xff);
+  for (const msr of [MSR.FS_BASE, MSR.GS_BASE, MSR.KERNEL_GS_BASE]) {
+    const n = msr & 0x1fff;
+    for (const start of BITMAP_HIGH) bits[start + (n >> 3)]! &= ~(1 << (n & 7));
+  }
+  yield* cx.cpu.storeBytes(va, bits);
+  return pa;
 }
 
 function vmxEnableCpu(cx: Cx): void {

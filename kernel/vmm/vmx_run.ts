@@ -28,11 +28,12 @@ import { panic } from "../kern/panic.ts";
 import { PCATCH, tsleep, wakeup } from "../lwkt/sleep.ts";
 import { TF } from "../platform/pc64/frame.ts";
 import type { Pc64 } from "../platform/pc64/pc64.ts";
+import type { Pmap } from "../pmap/pmap.ts";
 import { userret } from "../trap/trap.ts";
 import type { VmmProc, VmxThread } from "./vmm_state.ts";
 import { EXIT_REASON, INVEPT } from "./vmx_defs.ts";
 import { vmxHandleExit } from "./vmx_exit.ts";
-import { vmxFullAfterExit, vmxFullBeforeEntry, vmxFullSleeps } from "./vmx_full.ts";
+import { vmxFullAfterExit, vmxFullBeforeEntry } from "./vmx_full.ts";
 import { invept, vmread, vmread32, vmwrite, vmxErrorText, vmxInstructionError } from "./vmx_instr.ts";
 import { vmxLoad } from "./vmx_vmcs.ts";
 
@@ -49,7 +50,7 @@ export function* vmxVmrun(cx: Cx): Exec<void> {
     yield* userret(cx);
     const vti = cx.lwp!.lwpVmm;
     if (vti === undefined) return;
-    if (vti.full !== undefined && vmxFullSleeps(vti.full)) {
+    if (vti.full !== undefined && vti.full.sleeps) {
       // HLT: until a signal comes. One that came since userret looked ends the sleep at once.
       cx.setInterrupts(true);
       yield* tsleep(cx, vti.full, PCATCH, "vmhlt", 0);
@@ -113,9 +114,15 @@ function* loadGuest(cx: Cx, vti: VmxThread, at: bigint): Exec<void> {
   }
 }
 
+/** The pmap with the EPT tables. */
+function eptPmapOf(vti: VmxThread): Pmap {
+  const { vmPmap } = vti.lwp.lwpProc.pVmspace!;
+  return vmPmap.pmTwin ?? vmPmap;
+}
+
 /** INVEPT if the EPT has changed since this thread last entered from here. */
 function checkEpt(cx: Cx, vti: VmxThread): void {
-  const { pmInvgen } = vti.lwp.lwpProc.pVmspace!.vmPmap;
+  const { pmInvgen } = eptPmapOf(vti);
   const perThread = cx.k.bug("eptgen-per-thread") || cx.k.bug("ept-root-reuse");
   const slot = perThread ? 0 : cx.gd.gdCpuid;
   if (vti.eptgen[slot] === pmInvgen) return;

@@ -19,11 +19,11 @@ import { lwktCpusyncSimple } from "../lwkt/cpusync.ts";
 import { GD } from "../platform/pc64/globaldata.ts";
 import type { Pc64 } from "../platform/pc64/pc64.ts";
 import { SELECTOR } from "../platform/pc64/vmparam.ts";
-import { kernelRoot } from "../pmap/pmap_switch.ts";
+import { pmapCr3 } from "../pmap/pmap_switch.ts";
 import type { Lwp } from "../proc/proc.ts";
 import { kmemFree } from "../vm/vm_kern.ts";
 import { type VmmProc, type VmxCapability, VmxFullGuest, VmxThread } from "./vmm_state.ts";
-import { INVEPT, MSR, SEG_AR } from "./vmx_defs.ts";
+import { INVEPT, MSR, PROCBASED, SEG_AR } from "./vmx_defs.ts";
 import { invept, rdmsr, readCr, readEfer, vmclear, vmptrld, vmwrite } from "./vmx_instr.ts";
 import { vmxPage, vmxRegion } from "./vmx_init.ts";
 
@@ -68,7 +68,7 @@ export function* vmxThreadCreate(
   cx.setInterrupts(false);
   vmxMakeCurrent(cx, vti, true);
   writeStatic(cx, vti, capability);
-  if (vti.full !== undefined) yield* writeFull(cx, vti, vti.full);
+  if (vti.full !== undefined) yield* writeFull(cx, vti, vti.full, capability);
   cx.setInterrupts(enabled);
   return vti;
 }
@@ -104,7 +104,8 @@ function writeStatic(cx: Cx, vti: VmxThread, capability: VmxCapability): void {
   write("VMCS_LINK_POINTER", ALL_ONES_64);
   write("EXCEPTION_BITMAP", ALL_EXCEPTIONS);
   write("HOST_CR0", readCr(cx, 0));
-  write("HOST_CR3", BigInt(kernelRoot(cx)));
+  // What the thread has in CR3 in the kernel: the kernel's tables, as an EPT root is none; with a twin its own.
+  write("HOST_CR3", BigInt(pmapCr3(cx, vti.lwp.lwpVmspace!.vmPmap)));
   write("HOST_CR4", readCr(cx, 4));
   write("HOST_EFER", readEfer(cx));
   write("HOST_CS_SELECTOR", SELECTOR.KCODE);
@@ -130,7 +131,12 @@ function writeStatic(cx: Cx, vti: VmxThread, capability: VmxCapability): void {
 }
 
 /** What is different in a guest of ring 0: its segments, its EFER, who owns which bits, and its own MSRs. */
-function* writeFull(cx: Cx, vti: VmxThread, full: VmxFullGuest): Exec<void> {
+function* writeFull(
+  cx: Cx,
+  vti: VmxThread,
+  full: VmxFullGuest,
+  capability: VmxCapability,
+): Exec<void> {
   const write = (field: FieldName, value: bigint | number): void => vmwrite(cx, field, value);
   write("GUEST_CS_SELECTOR", SELECTOR.KCODE);
   write("GUEST_CS_ACCESS_RIGHTS", SEG_AR.CODE_KERNEL);
@@ -143,6 +149,7 @@ function* writeFull(cx: Cx, vti: VmxThread, full: VmxFullGuest): Exec<void> {
   write("GUEST_TR_LIMIT", 0x67);
   write("GUEST_CR3", vti.guestCr3);
   write("GUEST_EFER", GUEST_EFER | EFER_SCE);
+  if (capability.procbasedFull & PROCBASED.USE_MSR_BITMAPS) write("MSR_BITMAPS", cx.k.vmm.msrBitmap!);
   // Its exceptions are its own.
   write("EXCEPTION_BITMAP", 0);
   write("CR0_MASK", ~FULL_CR0_OWN);
@@ -234,8 +241,7 @@ function* clearOld(cx: Cx, old: VmxThread): Exec<void> {
   const pcpu = cx.k.vmm.pcpu[cx.gd.gdCpuid]!;
   if (cx.k.bug("vmx-loaded-before-clear")) {
     pcpu.loadedVmx = undefined;
-    yield* cx.racePoint();
-    yield* cx.racePoint();
+    for (let i = 0; i < 8; i++) yield* cx.racePoint();
     vmclear(cx, old.vmcsPa);
     if (old.activeCpu === cx.gd.gdCpuid) {
       old.activeCpu = -1;

@@ -8,6 +8,8 @@
 import { enterUnmanaged, releaseUnmanaged, storeWhileEvicted, writeBelowStack } from "./direct.ts";
 import { mill } from "./mill.ts";
 import { type Act, runStage } from "./stage.ts";
+import { destroyAtWork, takeAway } from "./vkernel.ts";
+import { comeBack, killedInside, lateModified, sameRoot, swapThreads } from "./vmm.ts";
 
 /** How a bug is hunted. */
 export interface Hunt {
@@ -184,6 +186,21 @@ export const HUNTS: readonly Hunt[] = [
     }),
   },
   { bug: "fault-page-no-growstack", cpus: 1, seeds: 1, witness: /^(model: )/, act: writeBelowStack },
+  { bug: "vpte-inval-race", cpus: 3, seeds: 5, witness: /^(data: a page)/, act: takeAway(400, true) },
+  { bug: "vpte-walk-or", cpus: 3, seeds: 30, witness: /^(data: an entry)/, act: takeAway(60, false) },
+  { bug: "vmspace-entry-refs", cpus: 3, seeds: 5, witness: /^(panic: vmspace_entry)/, act: destroyAtWork },
+  {
+    bug: "vmx-loaded-before-clear",
+    cpus: 2,
+    seeds: 20,
+    witness: /^(panic: vmx_vmrun: VMRESUME)/,
+    act: swapThreads,
+  },
+  { bug: "needless-vmclear", cpus: 2, seeds: 5, witness: /^(cost: )/, act: swapThreads },
+  { bug: "eptgen-per-thread", cpus: 2, seeds: 3, witness: /^(sanitizer: |data: )/, act: comeBack },
+  { bug: "ept-root-reuse", cpus: 1, seeds: 3, witness: /^(sanitizer: |data: )/, act: sameRoot },
+  { bug: "vmm-ve-free", cpus: 2, seeds: 3, witness: /^(panic: vkernel_lwp_exit)/, act: killedInside },
+  { bug: "sync-addr-2013", cpus: 2, seeds: 10, witness: /^(data: )/, act: lateModified },
   {
     bug: "inval-no-ipi",
     cpus: 3,

@@ -12,6 +12,7 @@ import { copyin, copyout } from "../../kernel/kern/copy.ts";
 import { SyscallWords } from "../../kernel/kern/sysent.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../../kernel/lwkt/sleep.ts";
 import { fork1, RFFDG, RFMEM, RFPROC } from "../../kernel/proc/kern_fork.ts";
+import { prepareUserCode, USER_CODE, userRead, userWrite } from "./user_access.ts";
 import type { Op } from "./vm_model.ts";
 
 /** Address of page 0 of the test's part of each address space. */
@@ -95,6 +96,8 @@ export function* agentLoop(cx: Cx, all: Agents, me: Agent): Exec<void> {
 export function* prepareFirst(cx: Cx, all: Agents): Exec<void> {
   const flags = BigInt(MAP.ANON | MAP.PRIVATE | MAP.FIXED);
   yield* must(cx, SYS.mmap, SCRATCH, PAGE, 3n, flags, -1n, 0n, 0n);
+  yield* must(cx, SYS.mmap, USER_CODE, PAGE, 7n, flags, -1n, 0n, 0n);
+  yield* prepareUserCode(cx);
   for (let file = 0; file < all.files; file++) {
     yield* copyout(cx, SCRATCH, new TextEncoder().encode(`/tmp/model${file}\0`));
     const fd = yield* must(cx, SYS.open, SCRATCH, BigInt(O_RDWR_CREAT), 0o644n);
@@ -156,16 +159,13 @@ function* carryOut(cx: Cx, all: Agents, op: Op): Exec<Outcome> {
     case "mincore":
       return yield* call(SYS.mincore, at, length, SCRATCH);
     case "read": {
-      const first = yield* copyin(cx, at, 8);
-      if (first === undefined) return { kind: "fault", error: 14 };
-      const last = yield* copyin(cx, at + PAGE - 8n, 8);
-      if (last === undefined) return { kind: "fault", error: 14 };
+      const words = yield* userRead(cx, at, at + PAGE - 8n);
+      if (words === undefined) return { kind: "fault", error: 14 };
       // A page that is half another page's shows as a value that nothing expects.
-      return { kind: "value", value: valueOf(first) === valueOf(last) ? valueOf(first) : -1 };
+      return { kind: "value", value: words[0] === words[1] ? Number(words[0]) : -1 };
     }
     case "write": {
-      const bytes = bytesOf(op.value);
-      const error = (yield* copyout(cx, at, bytes)) || (yield* copyout(cx, at + PAGE - 8n, bytes));
+      const error = yield* userWrite(cx, at, at + PAGE - 8n, BigInt(op.value));
       return error === 0 ? { kind: "done" } : { kind: "fault", error };
     }
     case "fork": {

@@ -13,12 +13,19 @@ import type { TlbChoice } from "../../hw/tlb.ts";
 import { bootKernel } from "../../kernel/boot.ts";
 import type { Cx } from "../../kernel/context.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../../kernel/lwkt/sleep.ts";
+import type { Kernel } from "../../kernel/kernel.ts";
 import { checkInvariants } from "../../kernel/pmap/invariants.ts";
 import { newProcess } from "../../kernel/proc/init.ts";
+import { guestArchive } from "../guest/archive.ts";
+import { type GuestKind, vkernelWords } from "../guest/kinds.ts";
+import { type Findings, GuestWatch } from "../guest/watch.ts";
+import { machineLeaks, type MachineUse, machineUse } from "../kernel_use.ts";
 import { Agent, agentLoop, Agents, type Outcome, prepareFirst } from "./agent.ts";
 import { Generator, touches } from "./generate.ts";
 import { type Expected, type Op, SPACE_PAGES, VmModel } from "./vm_model.ts";
 
+/** RAM of the machine beside a vkernel's. */
+const HOST_MEMORY = 24 << 20;
 /** Files of the test. */
 const FILES = 2;
 
@@ -40,6 +47,8 @@ export interface ModelOptions {
   readonly script?: readonly (readonly Op[])[];
   /** Invariants are checked after every so many batches. */
   readonly checkEvery: number;
+  /** The kernel of the test is a vkernel of this kind, with this memory and so many processors, on a host kernel without bugs. */
+  readonly guest?: GuestKind;
 }
 
 /** What came of it. */
@@ -62,8 +71,9 @@ export function runModel(options: ModelOptions): ModelResult {
   const fail = (text: string) => {
     failure ??= text;
   };
+  const { guest } = options;
   const machine = new Machine({
-    memory: options.memory,
+    memory: guest === undefined ? options.memory : options.memory + HOST_MEMORY,
     cpus: options.cpus,
     tlb: options.tlb,
     sanitizer: options.sanitizer,
@@ -110,7 +120,7 @@ export function runModel(options: ModelOptions): ModelResult {
       for (const op of batch) if (op.kind === "exit") all.agents.delete(op.p);
       done += batch.length;
       if (batches % options.checkEvery === 0) {
-        const wrong = checkInvariants(cx);
+        const wrong = guest === undefined ? checkInvariants(cx) : yield* lookAround(cx, watch);
         if (wrong.length > 0) fail(`invariant: ${wrong[0]}`);
       }
     }
@@ -132,18 +142,49 @@ export function runModel(options: ModelOptions): ModelResult {
     );
     yield* drive(cx, all);
   };
-  const kernel = bootKernel(machine, {
-    archives: [],
-    verbose: false,
-    faultReports: false,
-    bugs: options.bugs,
-    body,
-  });
+  const common = { verbose: false, faultReports: false };
+  const tested = { ...common, bugs: options.bugs, body };
+  const watch = new GuestWatch(machine);
+  let kernel: Kernel;
+  if (guest === undefined) kernel = bootKernel(machine, { ...tested, archives: [] });
+  else {
+    let clean: MachineUse | undefined;
+    const command = vkernelWords({ kind: guest, memory: options.memory, cpus: options.cpus });
+    kernel = watch.host = bootKernel(machine, {
+      ...common,
+      archives: [guestArchive()],
+      // The first leaves what a first one leaves: files, folders.
+      commands: [command, command],
+      guest: watch.hooks(() => ({ ...tested, ...(clean === undefined ? { body: nothing } : {}) })),
+      onCommandEnd(host, status) {
+        if (status !== 0) fail(`the vkernel ended with status ${status}`);
+        if (clean === undefined) clean = machineUse(machine, host);
+        else for (const leak of machineLeaks(clean, machineUse(machine, host))) fail(`on the host: ${leak}`);
+      },
+    });
+    kernel.vmMap.vkernelEnable = true;
+  }
   const stop = machine.run();
   if (stop.reason === "panic") {
     fail(`panic: ${stop.error instanceof Error ? stop.error.message : stop.error}`);
   } else if (stop.reason !== "poweroff") fail(`the machine stopped by ${stop.reason}`);
+  kernel = watch.guests[1]?.k ?? kernel;
+  if (guest === "vpte" && failure === undefined && watch.compared === 0) fail("nothing was compared");
   return { done, failure, counters: { ...kernel.vmmeter }, script };
+}
+
+/** The body of a kernel that starts and ends. */
+function* nothing(): Exec<void> {}
+
+/** What is wrong with host and guests, and still is a moment later. */
+function* lookAround(cx: Cx, watch: GuestWatch): Exec<string[]> {
+  let found: Findings = watch.look();
+  for (let times = 0; times < 3 && found.size > 0; times++) {
+    yield* tsleep(cx, watch, 0, "look", 1);
+    const again = watch.look();
+    found = new Map([...found].filter(([name]) => again.has(name)));
+  }
+  return [...found.values()];
 }
 
 /** A batch of operations that do not get into each other's way. */

@@ -45,6 +45,7 @@ export const COST_NAMES = {
     "sending a message to one processor; the interrupt there is counted as such, and waiting for it is not work",
   contextSwitch: "saving and loading a thread's state in the kernel",
   vpteWalk: "a walk of a VPTE table by software, with its page look-ups",
+  guestWalk: "a walk of a guest's page tables by the host's software, for a copy",
 } as const;
 
 /** Name of a price. */
@@ -83,6 +84,11 @@ const COMMON = {
     400,
     "assumed",
     "four look-ups of a page in an object and four atomic operations; a tenth of what a fault costs each",
+  ),
+  guestWalk: cost(
+    200,
+    "assumed",
+    "up to four look-ups of a page in an object and four loads that depend on each other",
   ),
   contextSwitch: cost(
     400,

@@ -11,11 +11,17 @@ import type { Kernel } from "../../kernel/kernel.ts";
 
 /** The counts, each with what it is. A host is the kernel on the machine itself; a guest, where there is one, is a vkernel on it. */
 export const COUNTS = {
-  syscalls: "system calls that the host kernel got",
-  traps: "exceptions in user mode that the host kernel got",
+  syscalls: "system calls that the host kernel got by SYSCALL",
+  traps: "exceptions in user mode that the host kernel got by its IDT",
   interrupts: "interrupts that the host kernel got, IPIs and clock included",
   exits: "VM exits",
-  guestTraps: "ways back from guest user mode to the vkernel (vkernel_trap)",
+  exitSyscalls: "of these, system calls of the host",
+  exitTraps: "of these, exceptions of a guest",
+  vkernelTraps: "ways back from guest user mode to the vkernel (vkernel_trap)",
+  guestSyscalls: "system calls that the guest's kernel got",
+  guestFaults: "exceptions in user mode that the guest's kernel got",
+  guestInterrupts: "interrupts that the guest's kernel got",
+  guestSwitches: "context switches of the guest's kernel",
   vpteWalks: "software walks of VPTE tables",
   walks: "page walks by hardware",
   references: "entries of ordinary page tables that hardware walks read",
@@ -26,6 +32,12 @@ export const COUNTS = {
   cr3Loads: "loads of CR3 by MOV",
   invept: "INVEPT and INVVPID",
   flushes: "other invalidations of whole contexts",
+  adEmulated: "EPT violations that only set an emulated accessed or dirty bit",
+  guestWalks: "walks of guest page tables by the host's software, for copies from and to a guest",
+  twinCopies: "such copies by the process's own addresses instead (design twin)",
+  twinUpdates: "changes of a map applied to its second tables (design twin)",
+  syncAddrs: "vmm_guest_sync_addr: changes of an entry that other virtual processors may use",
+  vmcsAccesses: "VMREADs and VMWRITEs",
   madvInvals: "MADV_INVAL: invalidations that a vkernel asked its host for",
   ipis: "messages between processors that a host processor handled (TLB shootdown, wakeup)",
   switches: "context switches of the host",
@@ -45,7 +57,7 @@ export interface Counts {
   /** VM exits by the SDM's name of the basic exit reason. */
   readonly exits: Readonly<Record<string, number>>;
   /** Ways back to the vkernel by trap number. */
-  readonly guestTraps: Readonly<Record<string, number>>;
+  readonly vkernelTraps: Readonly<Record<string, number>>;
 }
 
 /** Which count an operation of `INVALIDATION_RULES` (hw/tlb_rules.ts) belongs to. */
@@ -62,13 +74,19 @@ function invalidationKind(operation: string): "invlpg" | "cr3Loads" | "invept" |
 export class CountReader {
   readonly #machine: Machine;
   readonly #kernel: Kernel;
+  readonly #guests: readonly Kernel[];
   readonly #exits = new Map<string, number>();
   readonly #invalidations = { invlpg: 0, cr3Loads: 0, invept: 0, flushes: 0 };
 
-  /** Begins to listen. */
-  constructor(machine: Machine, kernel: Kernel) {
+  /**
+   * Begins to listen.
+   *
+   * @param guests The kernels of the vkernels on it; they may come later.
+   */
+  constructor(machine: Machine, kernel: Kernel, guests: readonly Kernel[] = []) {
     this.#machine = machine;
     this.#kernel = kernel;
+    this.#guests = guests;
     machine.trace.on(["vmx"], (event) => {
       if (event.what !== "exit") return;
       const name = exitReasonName(event.number);
@@ -83,19 +101,33 @@ export class CountReader {
   /** The present state. */
   read(): Counts {
     const { cpus, gates, processors, scheduler, now } = this.#machine;
-    const { vmmeter, vkernel } = this.#kernel;
+    const { vmmeter, vkernel, vmm } = this.#kernel;
     const all = cpus.map((cpu) => cpu.counters);
     const sum = (of: (counters: typeof all[number]) => number) => all.reduce((total, c) => total + of(c), 0);
+    const ofGuests = (name: "vSyscall" | "vTrap" | "vIntr" | "vSwtch") =>
+      this.#guests.reduce((total, { vmmeter }) => total + vmmeter[name], 0);
     const exits = Object.fromEntries(this.#exits);
+    const exitSyscalls = vmm.counters.syscalls;
+    // A system call at ring 3 is an exception (#UD); at ring 0 it is VMCALL.
+    const exceptions = vmm.counters.exceptions.reduce((a, b) => a + b, 0);
+    const byException = Math.max(0, exitSyscalls + vmm.counters.hypercalls - (exits["vmcall"] ?? 0));
+    const exitTraps = exceptions - byException;
     // What the processor whose instruction is being carried out has done of its slice is not in the total yet.
     const running = scheduler.current === null ? 0 : processors[scheduler.current.id]!.elapsed();
     return {
       totals: {
-        syscalls: vmmeter.vSyscall,
-        traps: vmmeter.vTrap,
+        // What came by a VM exit the kernel counts as what it is, too.
+        syscalls: vmmeter.vSyscall - exitSyscalls,
+        traps: vmmeter.vTrap - exitTraps,
         interrupts: vmmeter.vIntr,
         exits: Object.values(exits).reduce((a, b) => a + b, 0),
-        guestTraps: vkernel.traps,
+        exitSyscalls,
+        exitTraps,
+        vkernelTraps: vkernel.traps,
+        guestSyscalls: ofGuests("vSyscall"),
+        guestFaults: ofGuests("vTrap"),
+        guestInterrupts: ofGuests("vIntr"),
+        guestSwitches: ofGuests("vSwtch"),
         vpteWalks: vkernel.vpteWalks,
         walks: sum((c) => c.walks),
         references: sum((c) => c.references),
@@ -103,6 +135,12 @@ export class CountReader {
         pageFaults: sum((c) => c.pageFaults),
         eptViolations: sum((c) => c.eptViolations),
         ...this.#invalidations,
+        adEmulated: vmm.counters.adEmulated,
+        guestWalks: vmm.counters.guestWalks,
+        twinCopies: vmm.counters.twinCopies,
+        twinUpdates: vmm.counters.twinUpdates,
+        syncAddrs: vmm.counters.syncAddrs,
+        vmcsAccesses: vmm.counters.vmreads + vmm.counters.vmwrites,
         madvInvals: vkernel.invals,
         ipis: vmmeter.vIpi,
         switches: vmmeter.vSwtch,
@@ -111,7 +149,7 @@ export class CountReader {
         ticks: now,
       },
       exits,
-      guestTraps: Object.fromEntries([...vkernel.trapsByNumber].map(([n, count]) => [String(n), count])),
+      vkernelTraps: Object.fromEntries([...vkernel.trapsByNumber].map(([n, count]) => [String(n), count])),
     };
   }
 }
@@ -131,7 +169,7 @@ function zip(a: Counts, b: Counts, of: (a: number, b: number) => number): Counts
   return {
     totals: totals as Record<CountName, number>,
     exits: combine(a.exits, b.exits, of),
-    guestTraps: combine(a.guestTraps, b.guestTraps, of),
+    vkernelTraps: combine(a.vkernelTraps, b.vkernelTraps, of),
   };
 }
 

@@ -3,9 +3,9 @@
  *
  * Room: `lab/vkernel/`; imports counts and prices.
  *
- * What a kernel does between its entry and its exit is TypeScript here and has no instructions. On the host it stands in the prices of
- * crossings (`syscallBody`, `faultBody` …). A guest's kernel does the same work for the same operation, so a guest's row takes it from the
- * host's row for that operation; what the host does besides, to serve the guest, is in the guest row's own crossings.
+ * What a kernel does between its entry and its exit is TypeScript here and has no instructions. It stands in the prices of what it was
+ * entered for (`syscallBody`, `faultBody` …): for the host in those of its crossings, for a guest's kernel in those of the calls, faults and
+ * interrupts that it got, by its own counters.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export const PARTS = {
   guestKernel: "guest kernel's own work",
   crossings: "host kernel crossings",
   vm: "VM exits and entries",
-  walks: "page walks",
+  walks: "page walks, by hardware and software",
   invalidations: "invalidations and CR3 loads",
   processors: "IPIs and context switches",
 } as const;
@@ -39,47 +39,35 @@ export interface Estimate {
 /** `tf_trapno` of a page fault: the vector (kernel/vm/vkernel_trap.ts). */
 const T_PAGEFLT = "14";
 
-/** A row's counterpart on the host: the same operation, model and processors. */
-export function hostRowOf(row: Row, rows: readonly Row[]): Row | undefined {
-  return rows.find((other) => other.kind === "host" && sameButKind(row, other));
-}
-
 /** The same row on one processor: its instructions are the operation's own, without those of threads that only keep processors busy. */
 export function singleRowOf(row: Row, rows: readonly Row[]): Row | undefined {
   return rows.find((other) =>
     other.kind === row.kind && other.cpus === 1 && other.model === row.model &&
-    other.workload === row.workload && other.argument === row.argument
+    other.workload === row.workload && other.argument === row.argument && other.label === row.label
   );
-}
-
-function sameButKind(a: Row, b: Row): boolean {
-  return a.workload === b.workload && a.model === b.model && a.cpus === b.cpus && a.label === b.label &&
-    a.argument === b.argument;
 }
 
 /**
  * Estimates.
  *
- * @param host The host's row for the same operation; its own for a row of the host.
  * @param single The row on one processor, if there is one.
  */
-export function estimate(row: Row, generation: Generation, host: Row, single: Row = row): Estimate {
+export function estimate(row: Row, generation: Generation, single: Row = row): Estimate {
   const price = (name: CostName, count: number) => generation.costs[name].cycles * count;
-  const { totals, guestTraps } = row.counts;
-  const own = host.counts.totals;
-  const isGuest = row.kind !== "host";
+  const { totals, vkernelTraps } = row.counts;
   /** Faults that the host hands to the vkernel: it gets no page for them, it copies out a frame. */
-  const handedOn = row.kind === "vpte" ? Math.min(totals.traps, guestTraps[T_PAGEFLT] ?? 0) : 0;
+  const handedOn = row.kind === "vpte" ? Math.min(totals.traps, vkernelTraps[T_PAGEFLT] ?? 0) : 0;
   const cycles: Record<PartName, number> = {
     program: price("instruction", single.counts.totals.instructions),
-    guestKernel: isGuest ? guestKernel(row.kind, price, own) : 0,
+    guestKernel: guestKernel(row.kind, price, totals),
     crossings: price("syscallTransition", totals.syscalls) +
       price("syscallBody", totals.syscalls + handedOn) +
       price("faultTransition", totals.traps + totals.interrupts) +
       price("faultBody", totals.traps - handedOn) + price("interruptBody", totals.interrupts),
     vm: price("vmTransition", totals.exits) + price("exitBody", totals.exits) +
-      price("faultBody", totals.eptViolations),
-    walks: price("reference", totals.references + totals.eptReferences) + price("vpteWalk", totals.vpteWalks),
+      price("faultBody", totals.eptViolations) + price("syscallBody", totals.exitSyscalls + totals.exitTraps),
+    walks: price("reference", totals.references + totals.eptReferences) +
+      price("vpteWalk", totals.vpteWalks) + price("guestWalk", totals.guestWalks),
     invalidations: price("invlpg", totals.invlpg) + price("cr3Load", totals.cr3Loads) +
       price("invept", totals.invept) + price("flush", totals.flushes),
     processors: price("ipi", totals.ipis) + price("contextSwitch", totals.switches),
@@ -94,14 +82,16 @@ export function estimate(row: Row, generation: Generation, host: Row, single: Ro
   };
 }
 
-/** The guest kernel's work for the operation. Where it runs in ring 0, its system calls and faults are hardware's, and nobody outside counts them. */
+/** The guest kernel's work. Where it runs in ring 0, its system calls, faults and interrupts are hardware's, and stay inside. */
 function guestKernel(
   kind: Kind,
   price: (name: CostName, count: number) => number,
-  own: Row["counts"]["totals"],
+  totals: Row["counts"]["totals"],
 ): number {
-  const bodies = price("syscallBody", own.syscalls) + price("faultBody", own.traps) +
-    price("contextSwitch", own.switches);
+  const { guestSyscalls, guestFaults, guestInterrupts, guestSwitches } = totals;
+  const bodies = price("syscallBody", guestSyscalls) + price("faultBody", guestFaults) +
+    price("interruptBody", guestInterrupts) + price("contextSwitch", guestSwitches);
   if (kind !== "ring0") return bodies;
-  return bodies + price("syscallTransition", own.syscalls) + price("faultTransition", own.traps);
+  return bodies + price("syscallTransition", guestSyscalls) +
+    price("faultTransition", guestFaults + guestInterrupts);
 }

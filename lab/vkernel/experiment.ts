@@ -18,14 +18,14 @@ import {
 import { userArchive } from "../cli/root_archive.ts";
 import { cpio } from "../../kernel/vfs/cpio.ts";
 import { cpuModels } from "../../hw/cpuid.ts";
-import { GENERATIONS } from "./costs.ts";
+import { GENERATIONS, generationsFor } from "./costs.ts";
 import { COUNTS } from "./counts.ts";
-import { estimate, hostRowOf, singleRowOf } from "./estimate.ts";
-import { type Kind, KIND_NAMES, KINDS, needsEpt } from "./kinds.ts";
+import { estimate, singleRowOf } from "./estimate.ts";
+import { DESIGNS, type Kind, KIND_NAMES, KINDS, needsEpt } from "./kinds.ts";
 import { eptAdOf, measureRow, modelOf, type Row, RowError, type RowOptions } from "./measure.ts";
 import { compareWithModel } from "./model.ts";
 import { plots } from "./plots.ts";
-import { alignedLines, figure, renderExits, renderTable } from "./table.ts";
+import { alignedLines, figure, kindName, renderExits, renderTable, workloadName } from "./table.ts";
 import { type Workload, workloadOf, WORKLOADS } from "./workloads.ts";
 
 /** Debian's busybox-static, from the package of that name. */
@@ -88,7 +88,10 @@ export async function measurementArchives(): Promise<{ archives: Uint8Array[]; b
 }
 
 /** What a row is of, without the files. */
-export type RowPlan = Pick<RowOptions, "workload" | "kind" | "model" | "cpus" | "argument">;
+export type RowPlan = Pick<
+  RowOptions,
+  "workload" | "kind" | "model" | "cpus" | "argument" | "label" | "kernel"
+>;
 
 /** The rows of a measurement, in the order of the table. */
 export function planRows(
@@ -106,7 +109,13 @@ export function planRows(
       for (const n of counts.filter((n) => n === 1 || !workload.single)) {
         for (const kind of able) plan.push({ workload, kind, model, cpus: n });
       }
-      if (workload.name !== "chase" || model !== models.at(-1)) continue;
+      if (model !== models.at(-1)) continue;
+      if (able.includes("vmm") && workload.name !== "chase") {
+        for (const { label, vmm } of DESIGNS) {
+          plan.push({ workload, kind: "vmm", model, cpus: 1, label, kernel: { vmm } });
+        }
+      }
+      if (workload.name !== "chase") continue;
       for (const argument of CHASE_MIB) {
         for (const kind of able) plan.push({ workload, kind, model, cpus: 1, argument });
       }
@@ -132,13 +141,8 @@ function describePrices(): string {
 
 /** The rows as JSON: also the estimates, in nanoseconds. */
 export function reportOf(rows: readonly Row[], seed: number): string {
-  const estimates = (row: Row) => {
-    const host = hostRowOf(row, rows);
-    if (host === undefined) return [];
-    return GENERATIONS.filter(({ models }) => models.includes(row.model)).map((generation) =>
-      estimate(row, generation, host, singleRowOf(row, rows))
-    );
-  };
+  const estimates = (row: Row) =>
+    generationsFor(row.model).map((generation) => estimate(row, generation, singleRowOf(row, rows)));
   const report = { seed, counts: COUNTS, rows: rows.map((row) => ({ ...row, estimates: estimates(row) })) };
   return JSON.stringify(report, null, 1) + "\n";
 }
@@ -148,8 +152,8 @@ export function renderModel(rows: readonly Row[]): string {
   const lines = compareWithModel(rows).map(({ row, predicted, found }) => {
     const pair = (name: keyof typeof predicted) => `${figure(predicted[name])} / ${figure(found[name])}`;
     return [
-      row.workload,
-      row.kind,
+      workloadName(row),
+      kindName(row),
       row.model,
       String(row.cpus),
       pair("crossings"),
@@ -210,6 +214,9 @@ export async function vkernelExperiment(args: readonly string[]): Promise<number
   }
   for (const { name, kind } of KINDS.map((kind) => ({ name: KIND_NAMES[kind], kind }))) {
     if (rows.some((row) => row.kind === kind)) console.log(`\n${kind}: ${name}`);
+  }
+  for (const { label, about } of DESIGNS) {
+    if (rows.some((row) => row.label === label)) console.log(`\nvmm ${label}: ${about}`);
   }
   if (options.json !== undefined) await Deno.writeTextFile(options.json, reportOf(rows, seed));
   if (options.plots !== undefined) {

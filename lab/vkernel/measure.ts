@@ -13,9 +13,9 @@
 import { Machine, type MachineOptions } from "../../hw/machine.ts";
 import { type CpuModel, cpuModels, customModel } from "../../hw/cpuid.ts";
 import { bootKernel } from "../../kernel/boot.ts";
-import type { KernelOptions } from "../../kernel/kernel.ts";
+import type { Kernel, KernelOptions } from "../../kernel/kernel.ts";
 import { CountReader, type Counts, grown, perOperation } from "./counts.ts";
-import { type Kind, rowCommands } from "./kinds.ts";
+import { GUEST_MEMORY, type Kind, rowCommands } from "./kinds.ts";
 import { type Mark, MarkReader } from "./marks.ts";
 import { commandOf, countOf, type Workload } from "./workloads.ts";
 
@@ -125,19 +125,21 @@ export function measureRow(options: RowOptions): Row {
     ...(cpus > 1 ? { quantum: QUANTUM } : {}),
     ...options.machine,
   });
+  const guests: Kernel[] = [];
   const kernel = bootKernel(machine, {
     archives: options.archives,
-    commands: rowCommands(kind, cpus, commands),
+    guest: { onKernel: (k) => guests.push(k) },
+    commands: rowCommands(kind, cpus, workload.memory ?? GUEST_MEMORY, commands, !workload.cold),
     verbose: false,
     faultReports: false,
     ...options.kernel,
   });
   kernel.vmMap.vkernelEnable = kind !== "host";
-  const counts = new CountReader(machine, kernel);
+  const counts = new CountReader(machine, kernel, guests);
   const runs: Counts[] = [];
   let begun: Counts | undefined;
   const marks = new MarkReader((mark: Mark) => {
-    if (mark.workload !== workload.name) return;
+    if (mark.workload !== (workload.program ?? workload.name)) return;
     const now = counts.read();
     if (mark.what === "begin") begun = now;
     else if (begun !== undefined) {

@@ -7,7 +7,7 @@
  */
 import { generationsFor } from "./costs.ts";
 import type { CountName } from "./counts.ts";
-import { estimate, hostRowOf, PART_NAMES, PARTS, singleRowOf } from "./estimate.ts";
+import { estimate, PART_NAMES, PARTS, singleRowOf } from "./estimate.ts";
 import { type Kind, KINDS } from "./kinds.ts";
 import type { Row } from "./measure.ts";
 import { type BarPanel, type Figure, type LinePanel, renderFigure } from "./svg.ts";
@@ -40,19 +40,17 @@ function barFigure(description: string, series: readonly string[], panels: reado
   return { description, series, panels, columns: 3 };
 }
 
-const barName = (row: Row): string => row.label === undefined ? row.kind : `${row.kind} ${row.label}`;
-
 /** How often the host's kernel is entered for an operation. */
 function crossingsPlot(rows: readonly Row[]): Plot[] {
   const model = shownModel(rows);
-  const shown = rows.filter((row) => row.model === model && row.cpus === 1);
+  const shown = rows.filter((row) => row.model === model && row.cpus === 1 && row.label === undefined);
   const panels = panelsOf(shown, (title, of) => ({
     kind: "bars",
     title,
     unit: "per operation",
     bars: of.map((row) => {
       const { syscalls, traps, interrupts, exits } = row.counts.totals;
-      return { name: barName(row), values: [syscalls, traps, interrupts, exits] };
+      return { name: row.kind, values: [syscalls, traps, interrupts, exits] };
     }),
   }));
   if (panels.length === 0) return [];
@@ -68,17 +66,15 @@ function crossingsPlot(rows: readonly Row[]): Plot[] {
 function timePlots(rows: readonly Row[]): Plot[] {
   const model = shownModel(rows);
   if (model === undefined) return [];
-  const shown = rows.filter((row) =>
-    row.model === model && row.cpus === 1 && hostRowOf(row, rows) !== undefined
-  );
+  const shown = rows.filter((row) => row.model === model && row.cpus === 1);
   return generationsFor(model).flatMap((generation) => {
     const panels = panelsOf(shown, (title, of) => ({
       kind: "bars",
       title,
       unit: "µs, estimated",
       bars: of.map((row) => {
-        const { parts } = estimate(row, generation, hostRowOf(row, rows)!, singleRowOf(row, rows));
-        return { name: barName(row), values: PART_NAMES.map((name) => parts[name] / 1000) };
+        const { parts } = estimate(row, generation, singleRowOf(row, rows));
+        return { name: row.kind, values: PART_NAMES.map((name) => parts[name] / 1000) };
       }),
     }));
     if (panels.length === 0) return [];
@@ -110,8 +106,8 @@ function exitsPlot(rows: readonly Row[]): Plot[] {
     kind: "bars",
     title,
     unit: "exits per operation",
-    bars: of.map(({ kind, label, counts: { exits } }) => ({
-      name: label === undefined ? kind : `${kind} ${label}`,
+    bars: of.map(({ kind, counts: { exits } }) => ({
+      name: kind,
       values: [
         ...named.map((name) => Math.max(0, exits[name] ?? 0)),
         others.reduce((sum, name) => sum + Math.max(0, exits[name] ?? 0), 0),
@@ -161,9 +157,8 @@ function processorsPlot(rows: readonly Row[]): Plot[] {
   const generation = generationsFor(model!)[0];
   const time = (kind: Kind, n: number) => {
     const row = find(kind, n);
-    const host = row === undefined ? undefined : hostRowOf(row, rows);
-    if (row === undefined || host === undefined || generation === undefined) return undefined;
-    return estimate(row, generation, host, singleRowOf(row, rows)).total / 1000;
+    if (row === undefined || generation === undefined) return undefined;
+    return estimate(row, generation, singleRowOf(row, rows)).total / 1000;
   };
   const panel = (title: string, unit: string, of: (kind: Kind, n: number) => number | undefined) =>
     linePanel(title, unit, "processors", cpus, kinds, of);
@@ -245,6 +240,34 @@ function flagsPlot(rows: readonly Row[]): Plot[] {
   return [{ name: "ept-flags", svg: renderFigure(figure) }];
 }
 
+/** The designs of the VMM beside each other: what they cost the host. */
+function designsPlot(rows: readonly Row[]): Plot[] {
+  const model = rows.findLast((row) => row.label !== undefined)?.model;
+  const shown = rows.filter((row) =>
+    row.kind === "vmm" && row.model === model && row.cpus === 1 && row.argument === undefined
+  );
+  const panels = WORKLOADS.flatMap(({ name }): BarPanel[] => {
+    const bars = shown.filter((row) => row.workload === name).map((row) => {
+      const { exits, eptViolations, syscalls, traps } = row.counts.totals;
+      return {
+        name: row.label ?? "default",
+        values: [Math.max(0, exits - eptViolations), eptViolations, syscalls + traps],
+      };
+    });
+    return bars.length < 2 ? [] : [{ kind: "bars", title: name, unit: "per operation", bars }];
+  });
+  if (panels.length === 0) return [];
+  const figure: Figure = {
+    description:
+      `VM exits of one operation by what the host was told to do, kind vmm, ${model}, one processor`,
+    series: ["other VM exits", "EPT violations", "host system calls and traps"],
+    columns: 2,
+    size: [250, 110],
+    panels,
+  };
+  return [{ name: "designs", svg: renderFigure(figure) }];
+}
+
 /** All figures that the rows are enough for. */
 export function plots(rows: readonly Row[]): Plot[] {
   return [
@@ -254,5 +277,6 @@ export function plots(rows: readonly Row[]): Plot[] {
     ...processorsPlot(rows),
     ...chasePlot(rows),
     ...flagsPlot(rows),
+    ...designsPlot(rows),
   ];
 }

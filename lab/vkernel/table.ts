@@ -7,7 +7,7 @@
  */
 import { generationsFor } from "./costs.ts";
 import { crossings } from "./counts.ts";
-import { estimate, hostRowOf, singleRowOf } from "./estimate.ts";
+import { estimate, singleRowOf } from "./estimate.ts";
 import type { Row } from "./measure.ts";
 
 /** A number of events an operation: exact where it is whole, else two digits. */
@@ -22,6 +22,16 @@ export function time(microseconds: number): string {
   return microseconds >= 100 ? microseconds.toFixed(0) : String(Number(microseconds.toPrecision(3)));
 }
 
+/** What a row measures, with the argument that was chosen for it. */
+export function workloadName(row: Row): string {
+  return row.argument === undefined ? row.workload : `${row.workload} ${row.argument}`;
+}
+
+/** Where, with the design that the host was told to use. */
+export function kindName(row: Row): string {
+  return row.label === undefined ? row.kind : `${row.kind} ${row.label}`;
+}
+
 /** A column: its head, and what stands in it. */
 type Column = readonly [head: string, of: (row: Row) => string];
 
@@ -31,8 +41,8 @@ const total = (head: string, name: keyof Row["counts"]["totals"]): Column => [
 ];
 
 const COLUMNS: readonly Column[] = [
-  ["workload", (row) => row.argument === undefined ? row.workload : `${row.workload} ${row.argument}`],
-  ["kind", (row) => row.label === undefined ? row.kind : `${row.kind} ${row.label}`],
+  ["workload", workloadName],
+  ["kind", kindName],
   ["CPU model", (row) => row.model],
   ["CPUs", (row) => String(row.cpus)],
   ["crossings", (row) => figure(crossings(row.counts))],
@@ -40,7 +50,9 @@ const COLUMNS: readonly Column[] = [
   total("traps", "traps"),
   total("intr", "interrupts"),
   total("exits", "exits"),
-  total("vtraps", "guestTraps"),
+  total("vtraps", "vkernelTraps"),
+  total("gsys", "guestSyscalls"),
+  total("gflt", "guestFaults"),
   total("walks", "walks"),
   total("refs", "references"),
   total("EPT refs", "eptReferences"),
@@ -53,16 +65,14 @@ const COLUMNS: readonly Column[] = [
   total("instr", "instructions"),
 ];
 
-/** Estimated microseconds of a row in each generation that its model fits; empty without a row of the host. */
+/** Estimated microseconds of a row in each generation that its model fits. */
 export function estimatedTimes(
   row: Row,
   rows: readonly Row[],
 ): { generation: string; microseconds: number }[] {
-  const host = hostRowOf(row, rows);
-  if (host === undefined) return [];
   return generationsFor(row.model).map((generation) => ({
     generation: generation.name,
-    microseconds: estimate(row, generation, host, singleRowOf(row, rows)).total / 1000,
+    microseconds: estimate(row, generation, singleRowOf(row, rows)).total / 1000,
   }));
 }
 
@@ -94,14 +104,8 @@ export function renderExits(rows: readonly Row[]): string {
   const lines = rows.filter((row) => row.counts.totals.exits > 0).map((row) => {
     const reasons = Object.entries(row.counts.exits).filter(([, count]) => Math.abs(count) >= 0.005)
       .sort((a, b) => b[1] - a[1]);
-    const what = `${row.workload}${row.argument === undefined ? "" : ` ${row.argument}`}`;
-    return [
-      what,
-      row.kind,
-      row.model,
-      String(row.cpus),
-      reasons.map(([name, n]) => `${name} ${figure(n)}`).join(", "),
-    ];
+    const shown = reasons.map(([name, n]) => `${name} ${figure(n)}`).join(", ");
+    return [workloadName(row), kindName(row), row.model, String(row.cpus), shown];
   });
   if (lines.length === 0) return "";
   return alignedLines([["workload", "kind", "CPU model", "CPUs", "VM exits by reason"], ...lines], 5).join(

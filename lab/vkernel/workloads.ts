@@ -8,8 +8,10 @@
 
 /** One kind of operation. */
 export interface Workload {
-  /** Its name in vkbench. */
+  /** Its name in tables. */
   readonly name: string;
+  /** Its name in vkbench, where that is another. */
+  readonly program?: string;
   /** What one operation is. */
   readonly about: string;
   /** Operations that a figure is the mean of; the program runs with this many and with twice as many. */
@@ -22,6 +24,10 @@ export interface Workload {
   readonly argument?: (cpus: number, count: number) => number;
   /** Measured on one processor only: more would only be idle. */
   readonly single?: boolean;
+  /** Bytes of memory that a guest needs for it; default: GUEST_MEMORY. */
+  readonly memory?: number;
+  /** A guest's memory is not used up once beforehand. */
+  readonly cold?: boolean;
   /** Needs Debian's busybox in /bin. */
   readonly busybox?: boolean;
 }
@@ -33,6 +39,15 @@ const twice = (_: number, count: number): number => 2 * count;
 export const WORKLOADS: readonly Workload[] = [
   { name: "syscall", about: "null system call (getppid)", count: 400, quick: 100 },
   { name: "zfod", about: "zero-fill fault, one page", count: 150, quick: 50, argument: twice },
+  {
+    name: "fresh",
+    program: "zfod",
+    about: "the same in memory that a guest has not used before; on the host no different from zfod",
+    count: 150,
+    quick: 50,
+    argument: twice,
+    cold: true,
+  },
   { name: "cow", about: "copy-on-write fault, in the child", count: 150, quick: 50, argument: twice },
   { name: "forkexec", about: "fork, execve, exit, wait4", count: 16, quick: 4 },
   { name: "pingpong", about: "a byte to another process and one back, by pipes", count: 100, quick: 25 },
@@ -59,6 +74,7 @@ export const WORKLOADS: readonly Workload[] = [
     quick: 4096,
     argument: () => 8,
     single: true,
+    memory: 32 << 20,
   },
   {
     name: "build",
@@ -66,6 +82,7 @@ export const WORKLOADS: readonly Workload[] = [
     count: 3,
     quick: 1,
     single: true,
+    memory: 32 << 20,
     busybox: true,
   },
 ];
@@ -97,7 +114,7 @@ export function commandOf(
 ): readonly string[] {
   return [
     "/bin/vkbench",
-    workload.name,
+    workload.program ?? workload.name,
     String(count * times),
     ...(argument === undefined ? [] : [String(argument)]),
   ];

@@ -124,6 +124,21 @@ static void chase(long count, long mib) {
     if (at == NULL) differs("the circle is open");
 }
 
+/*
+ * COUNT: how often most of the free memory is used and given back, without marks. Free pages are used in the order in which they became free, so
+ * that after two times every page has been used.
+ */
+static void touch(long count, long argument) {
+    (void)argument;
+    for (long n = 0; n < count; n++) {
+        size_t page_count = (size_t)(kernel_number("vm.stats.vm.v_free_count", 0) * 4 / 5);
+        if (page_count == 0) return;
+        char *pages = get_pages(page_count);
+        for (size_t i = 0; i < page_count; i++) pages[i * PAGE] = 1;
+        munmap(pages, page_count * PAGE);
+    }
+}
+
 static const char BUSYBOX[] = "/bin/busybox";
 
 /* What a small make does for each source: write it, a "compiler" of three passes, a pipeline at the end. */
@@ -165,7 +180,7 @@ int main(int argc, char **argv) {
     } WORK[] = {
         {"syscall", null_call, 0}, {"zfod", zero_fill, 0}, {"cow", copy_on_write, 0}, {"forkexec", fork_exec, 0},
         {"pingpong", ping_pong, 0}, {"switch", context_switch, 1}, {"mprotect", protect, 0}, {"chase", chase, 4},
-        {"build", build, 0},
+        {"build", build, 0}, {"touch", touch, 0},
     };
     own_path = strchr(argv[0], '/') ? argv[0] : "/bin/vkbench";
     if (argc == 2 && strcmp(argv[1], "nothing") == 0) return 0;
@@ -175,5 +190,5 @@ int main(int argc, char **argv) {
             WORK[i].run(argument(argc, argv, 2, 0), argument(argc, argv, 3, WORK[i].argument));
             return !all_right();
         }
-    errx(2, "%s: no such work (syscall zfod cow forkexec pingpong switch mprotect chase build)", argv[1]);
+    errx(2, "%s: no such work (syscall zfod cow forkexec pingpong switch mprotect chase build touch)", argv[1]);
 }

@@ -23,17 +23,12 @@ import { Assembler } from "./assembler.ts";
 import { GD } from "./globaldata.ts";
 import { T_FAST_SYSCALL, TF, TF_REGISTERS, TF_SAVED_BYTES } from "./frame.ts";
 import { PCB, PCB_USER } from "./pcb.ts";
+import type { SupervisorCode } from "../supervisor.ts";
 import { vmxStub } from "./vmx_stub.ts";
 import { DMPML4I, KERNBASE, KERNLOAD, KPML4I, MPTRAMPOLINE, SELECTOR } from "./vmparam.ts";
 
-/** Gate numbers that the code enters. */
-export interface LocoreGates {
-  /** Early start of the boot processor: gives the direct-map address of its globaldata. */
-  readonly hammerTime: number;
-  /** The rest of the start, on the kernel's own tables. */
-  readonly miStartup: number;
-  /** The same for another processor. */
-  readonly apInit: number;
+/** Gate numbers that the code of every kernel in ring 0 enters. */
+export interface SupervisorGates {
   /** Any exception or interrupt. */
   readonly trap: number;
   /** A system call. */
@@ -42,40 +37,32 @@ export interface LocoreGates {
   readonly lwktTrampoline: number;
 }
 
+/** Gate numbers that the code enters. */
+export interface LocoreGates extends SupervisorGates {
+  /** Early start of the boot processor: gives the direct-map address of its globaldata. */
+  readonly hammerTime: number;
+  /** The rest of the start, on the kernel's own tables. */
+  readonly miStartup: number;
+  /** The same for another processor. */
+  readonly apInit: number;
+}
+
 /** The image and what TypeScript must know of it. */
-export interface Locore {
+export interface Locore extends SupervisorCode {
   /** An ELF32 multiboot image. */
   readonly image: Uint8Array<ArrayBuffer>;
   /** Bytes of code, from KERNLOAD; the pages behind are data. */
   readonly textBytes: number;
   /** Bytes in memory, from KERNLOAD. */
   readonly bytes: number;
-  /** Linear addresses of the vectors' entries, 0 … 255. */
-  readonly vectors: readonly bigint[];
-  /** Linear address of the SYSCALL entry. */
-  readonly fastSyscall: bigint;
   /** Linear address of `doreti`. */
   readonly doreti: bigint;
-  /** Linear address of `cpu_heavy_switch`: RDI = pcb of the old thread, RSI = of the new one. */
-  readonly cpuHeavySwitch: bigint;
-  /** Where a new thread begins. */
-  readonly forkTrampoline: bigint;
-  /** `fxsave64` and `fxrstor64` of the FPU image in the pcb at RDI, and its segment bases into their registers. */
-  readonly fpuSave: bigint;
-  readonly fpuLoad: bigint;
-  readonly basesLoad: bigint;
   /** Entry into a guest (vmx_stub.ts): RDI = its frame, ESI = whether its VMCS has been launched. */
   readonly vmxEnter: bigint;
   /** Where exits from guests go. */
   readonly vmxExit: bigint;
   /** The start-up page's bytes, to be copied to MPTRAMPOLINE. */
   readonly trampoline: Uint8Array<ArrayBuffer>;
-  /** Linear address of the word that tells a starting processor where its globaldata is. */
-  readonly apGlobaldata: bigint;
-  /** Linear address of the word that tells a starting processor the kernel's tables. */
-  readonly kernelPml4: bigint;
-  /** Linear address of the word with CPUID leaf 7's EBX. */
-  readonly cpuFeature7: bigint;
 }
 
 const MSR_EFER = 0xc000_0080;
@@ -111,10 +98,7 @@ export function buildLocore(gates: LocoreGates): Locore {
   multibootHeader(a);
   entry32(a);
   entry64(a, gates);
-  vectors(a, gates);
-  syscallEntry(a, gates);
-  returnToUser(a);
-  threads(a, gates);
+  supervisorCode(a, gates);
   vmxStub(a);
   a.align(16);
   const trampolineStart = a.here;
@@ -128,21 +112,43 @@ export function buildLocore(gates: LocoreGates): Locore {
     image: wrapElf32(flat, a.physical("start")),
     textBytes,
     bytes: flat.length,
+    ...supervisorAddresses(a),
+    doreti: a.virtual("doreti"),
+    vmxEnter: a.virtual("vmx_enter"),
+    vmxExit: a.virtual("vmx_exit"),
+    trampoline: flat.slice(trampolineStart, trampolineEnd),
+  };
+}
+
+/** Vectors, system calls, the way back, threads: what every kernel in ring 0 has. */
+export function supervisorCode(a: Assembler, gates: SupervisorGates): void {
+  vectors(a, gates);
+  syscallEntry(a, gates);
+  returnToUser(a);
+  threads(a, gates);
+}
+
+/** Addresses of {@link supervisorCode} and {@link supervisorData}. */
+export function supervisorAddresses(a: Assembler): SupervisorCode {
+  return {
     vectors: Array.from({ length: 256 }, (_, n) => a.virtual(`vector${n}`)),
     fastSyscall: a.virtual("fast_syscall"),
-    doreti: a.virtual("doreti"),
     cpuHeavySwitch: a.virtual("cpu_heavy_switch"),
     forkTrampoline: a.virtual("fork_trampoline"),
     fpuSave: a.virtual("fpu_save"),
     fpuLoad: a.virtual("fpu_load"),
     basesLoad: a.virtual("bases_load"),
-    vmxEnter: a.virtual("vmx_enter"),
-    vmxExit: a.virtual("vmx_exit"),
-    trampoline: flat.slice(trampolineStart, trampolineEnd),
     apGlobaldata: a.virtual("ap_globaldata"),
     kernelPml4: a.virtual("kernel_pml4"),
     cpuFeature7: a.virtual("cpu_feature7"),
   };
+}
+
+/** Words that the start of a processor reads. */
+export function supervisorData(a: Assembler): void {
+  a.align(8, 0).label("ap_globaldata").dq(0n);
+  a.label("kernel_pml4").dq(0n);
+  a.label("cpu_feature7").dq(0n);
 }
 
 function multibootHeader(a: Assembler): void {
@@ -177,22 +183,32 @@ function entry64(a: Assembler, gates: LocoreGates): void {
   a.label("high");
   a.db(0x89, 0xdf); // mov edi, ebx: multiboot information, before CPUID overwrites RBX
   a.db(0x85, 0xed).jumpIf("nz", "ap_high"); // test ebp, ebp
-  a.movImmediate32("rax", 7).movImmediate32("rcx", 0).db(0x0f, 0xa2); // cpuid
-  a.movAddress("rax", "cpu_feature7").db(0x89, 0x18); // mov [rax], ebx
+  readCpuFeature7(a);
   a.movAddress("rsp", "boot_stack_top");
   a.gate(gates.hammerTime).move("rdi", "rax");
   cpuInit(a, "bsp");
   a.gate(gates.miStartup); // becomes the processor's idle thread
 
   a.label("ap_high");
-  a.movAddress("rax", "kernel_pml4").load("rax", "rax", 0).movToControl(3);
-  a.movAddress("rax", "ap_globaldata").load("rdi", "rax", 0);
-  cpuInit(a, "ap");
+  apHigh(a);
   a.gate(gates.apInit); // becomes the processor's idle thread
 }
 
+/** Another processor: onto the kernel's tables, and what its globaldata says. */
+export function apHigh(a: Assembler): void {
+  a.movAddress("rax", "kernel_pml4").load("rax", "rax", 0).movToControl(3);
+  a.movAddress("rax", "ap_globaldata").load("rdi", "rax", 0);
+  cpuInit(a, "ap");
+}
+
+/** CPUID leaf 7's EBX to its word. */
+export function readCpuFeature7(a: Assembler): void {
+  a.movImmediate32("rax", 7).movImmediate32("rcx", 0).db(0x0f, 0xa2); // cpuid
+  a.movAddress("rax", "cpu_feature7").db(0x89, 0x18); // mov [rax], ebx
+}
+
 /** Loads what globaldata at RDI says: CR4, GDT, IDT, TSS, GS base, SYSCALL registers, stack. */
-function cpuInit(a: Assembler, which: string): void {
+export function cpuInit(a: Assembler, which: string): void {
   a.load("rax", "rdi", GD.cr4).movToControl(4);
   a.load("rsp", "rdi", GD.kernelStack);
   a.lgdt("rdi", GD.gdtr).lidt("rdi", GD.idtr);
@@ -214,7 +230,7 @@ function saveRegisters(a: Assembler): void {
   for (const name of TF_REGISTERS) a.storeStack(TF[name], name);
 }
 
-function vectors(a: Assembler, gates: LocoreGates): void {
+function vectors(a: Assembler, gates: SupervisorGates): void {
   for (let n = 0; n < 256; n++) {
     a.align(16).label(`vector${n}`);
     if (!WITH_ERROR_CODE.has(n)) a.pushImmediate(0); // tf_err
@@ -240,7 +256,7 @@ function vectors(a: Assembler, gates: LocoreGates): void {
 }
 
 /** SYSCALL: RCX = user RIP, R11 = user RFLAGS, interrupts masked, still on the user's stack. */
-function syscallEntry(a: Assembler, gates: LocoreGates): void {
+function syscallEntry(a: Assembler, gates: SupervisorGates): void {
   a.align(16).label("fast_syscall");
   a.swapgs().storeGs(GD.scratchRsp, "rsp").loadGs("rsp", GD.kernelStack);
   a.pushImmediate(SELECTOR.UDATA).pushGs(GD.scratchRsp).push("r11").pushImmediate(SELECTOR.UCODE).push("rcx");
@@ -261,7 +277,7 @@ function returnToUser(a: Assembler): void {
 }
 
 /** Threads: the switch, and where a new one begins. */
-function threads(a: Assembler, gates: LocoreGates): void {
+function threads(a: Assembler, gates: SupervisorGates): void {
   a.align(16).label("cpu_heavy_switch");
   a.store("rdi", PCB.rsp, "rsp").store("rdi", PCB.r15, "r15");
   a.testByte("rdi", PCB.flags, PCB_USER).jumpIf("z", "switch_load").fxsave("rdi", PCB.fpu);
@@ -322,9 +338,7 @@ function data(a: Assembler): void {
   a.label("boot_gdt");
   for (const descriptor of BOOT_GDT) a.dq(descriptor);
   a.label("boot_gdtr").dw(BOOT_GDT.length * 8 - 1).address("boot_gdt", "physical32");
-  a.align(8, 0).label("ap_globaldata").dq(0n);
-  a.label("kernel_pml4").dq(0n);
-  a.label("cpu_feature7").dq(0n);
+  supervisorData(a);
   a.align(4096, 0);
 }
 

@@ -11,6 +11,7 @@ import type { Kernel } from "../../kernel.ts";
 import { pmapBootAlloc, pmapBootstrap, pmapInitPat } from "../../pmap/pmap_bootstrap.ts";
 import { cninit } from "./console.ts";
 import { GD } from "./globaldata.ts";
+import type { CpuTables, SupervisorPlatform } from "../supervisor.ts";
 import type { Pc64 } from "./pc64.ts";
 import { PCB_BYTES } from "./pcb.ts";
 import { encodeGdt, encodeIdt, encodePseudoDescriptor, encodeTss, IDT_BYTES, IST } from "./segments.ts";
@@ -35,16 +36,6 @@ const CR4_KERNEL = 0x6a0n;
 const SFMASK = 0x4_7700n;
 /** The mask that the kernel uses for both 8259s. */
 const ALL_MASKED = 0xff;
-
-/** One processor's part of what {@link cpuSetup} builds. */
-export interface CpuTables {
-  /** Linear address of its globaldata. */
-  readonly globaldata: Gva;
-  /** Lowest address of its first kernel stack, the idle thread's. */
-  readonly kstack: Gva;
-  /** Top of that stack. */
-  readonly stackTop: Gva;
-}
 
 /**
  * First TypeScript that runs: RDI = physical address of the multiboot information, on the boot tables. Gives the
@@ -101,7 +92,12 @@ function* readMultiboot(k: Kernel, pc64: Pc64, cpu: GateCpu, info: Hpa): Exec<nu
 }
 
 /** Builds a processor's GDT, TSS, stacks and globaldata. The IDT is the boot processor's for all. */
-export function* cpuSetup(k: Kernel, pc64: Pc64, cpu: GateCpu, id: number): Exec<CpuTables> {
+export function* cpuSetup(
+  k: Kernel,
+  pc64: SupervisorPlatform,
+  cpu: GateCpu,
+  id: number,
+): Exec<CpuTables> {
   const globaldata = yield* pmapBootAlloc(k, cpu, PAGE_SIZE);
   const tables = yield* pmapBootAlloc(k, cpu, PAGE_SIZE);
   const tss = gva(tables + BigInt(GDT_BYTES));
@@ -142,7 +138,7 @@ export function* cpuSetup(k: Kernel, pc64: Pc64, cpu: GateCpu, id: number): Exec
 }
 
 /** Names of the protections in force, for the start's message. */
-export function* cpuProtections(pc64: Pc64, cpu: GateCpu): Exec<string> {
+export function* cpuProtections(pc64: SupervisorPlatform, cpu: GateCpu): Exec<string> {
   const smep = (yield* cpu.load32(gva(pc64.locore.cpuFeature7))) & CPUID7_SMEP;
   return `NX, WP${smep ? ", SMEP" : ""}`;
 }

@@ -5,31 +5,24 @@
  *
  * @module
  */
-import { type Gva, gva, type Hpa, PAGE_SIZE } from "../../../hw/address.ts";
+import { type Gva, type Hpa, PAGE_SIZE } from "../../../hw/address.ts";
 import { type Exec, type GateCpu, NOTHING } from "../../../hw/gates.ts";
-import { S } from "../../../hw/state.ts";
 import type { Cx } from "../../context.ts";
 import { virtioBlkAttach } from "../../dev/virtio_blk.ts";
 import type { BlockDevice } from "../../kern/bio.ts";
-import type { Pmap } from "../../pmap/pmap.ts";
 import type { Kernel } from "../../kernel.ts";
 import { panic } from "../../kern/panic.ts";
 import { type Globaldata, RQF } from "../../lwkt/globaldata.ts";
-import type { Thread } from "../../lwkt/thread.ts";
-import { type PmapFormat, REGULAR_FORMAT } from "../../pmap/pmap_bits.ts";
 import type { Platform } from "../platform.ts";
-import { ThreadPlatform } from "../threads.ts";
+import { SupervisorPlatform } from "../supervisor.ts";
 import { acpiPowerOff } from "./acpi.ts";
 import { type ClockRates, rdtsc } from "./clock.ts";
 import { cnwrite, COM1, LSR_DATA_READY } from "./console.ts";
-import { runPending } from "./intr.ts";
+import { interrupt, runPending } from "./intr.ts";
 import { ioapicEnable, ISA_IRQS, lapicFixedIpi, VECTOR_IPIQ } from "./lapic.ts";
-import type { CpuTables } from "./machdep.ts";
 import type { Locore } from "./locore.ts";
-import { PCB } from "./pcb.ts";
 import { DEVICE_PAGES, deviceVa } from "./vmparam.ts";
 
-const RDI = 7;
 /** Interrupt request of the first serial port. */
 const IRQ_COM1 = 4;
 /** Port and value that reset the machine. */
@@ -42,12 +35,10 @@ interface IntrHandler {
 }
 
 /** The machine under the kernel. */
-export class Pc64 extends ThreadPlatform implements Platform {
+export class Pc64 extends SupervisorPlatform implements Platform {
   readonly name = "pc64";
   /** The machine code. */
   readonly locore: Locore;
-  /** What each processor was given, by number. */
-  readonly tables: CpuTables[] = [];
   /** Measured at the start. */
   rates: ClockRates = { lapicHz: 0, tscHz: 0 };
   rtcBoottime = 0;
@@ -58,8 +49,6 @@ export class Pc64 extends ThreadPlatform implements Platform {
   readonly intr: IntrHandler[][] = Array.from({ length: ISA_IRQS }, () => []);
   /** Interrupts taken, by vector. */
   readonly intrCount: number[] = Array.from({ length: 256 }, () => 0);
-  /** Processors that are to be interrupted for their queues, by the processor that asked. */
-  readonly #ipiWanted: number[] = [];
   /** Console bytes are going out: another continuation only adds to the queue. */
   #draining = false;
   #input: ((cx: Cx, byte: number) => void) | undefined;
@@ -74,107 +63,19 @@ export class Pc64 extends ThreadPlatform implements Platform {
     this.locore = locore;
   }
 
-  protected override idleStackTop(id: number): Gva {
-    return this.tables[id]!.stackTop;
-  }
-
   // ---- processors and threads
 
   mycpu(cpu: GateCpu): Globaldata {
     return this.k.lwkt.gds[cpu.cpu.id]!;
   }
 
-  switchedFrom(_cx: Cx, _from: Thread): void {}
-
-  interruptsEnabled(cx: Cx): boolean {
-    return cx.cpu.interruptsEnabled;
-  }
-  setInterrupts(cx: Cx, enabled: boolean): void {
-    cx.cpu.setInterrupts(enabled);
-  }
-
-  *cpuHalt(cx: Cx): Exec<void> {
-    cx.cpu.setInterrupts(true);
-    yield* cx.cpu.hlt();
-  }
-
-  // ---- user registers
-
-  *setTls(cx: Cx, base: bigint): Exec<void> {
-    cx.lwp!.lwpTls = base;
-    yield* this.#loadBases(cx);
-  }
-  getTls(cx: Cx): bigint {
-    return cx.lwp!.lwpTls;
-  }
-  *setGsbase(cx: Cx, base: bigint): Exec<void> {
-    cx.lwp!.lwpGsbase = base;
-    yield* this.#loadBases(cx);
-  }
-  getGsbase(cx: Cx): bigint {
-    return cx.lwp!.lwpGsbase;
-  }
-
-  *#loadBases(cx: Cx): Exec<void> {
-    const td = cx.td, lwp = cx.lwp!;
-    yield* cx.cpu.store64(gva(td.tdPcb + BigInt(PCB.fsBase)), lwp.lwpTls);
-    yield* cx.cpu.store64(gva(td.tdPcb + BigInt(PCB.gsBase)), lwp.lwpGsbase);
-    cx.cpu.setGpr(RDI, td.tdPcb);
-    yield* cx.cpu.call(gva(this.locore.basesLoad));
-  }
-
-  // ---- translation
-
-  readonly pmapFormat: PmapFormat = REGULAR_FORMAT;
-  readonly userAccess = undefined;
-
-  /** Set while {@link cpuSwitch} changes address spaces: the running continuation stays with its own. */
-  *loadCr3(cx: Cx, root: Hpa): Exec<void> {
-    const switching = cx.gd.gdPrevthread !== undefined;
-    if (!switching) cx.cpu.rebind = true;
-    yield* cx.cpu.perform("writeCr", 3n, BigInt(root));
-    // The end of the step is where the continuation is bound to the new root: a switch of threads must not come before it.
-    if (!switching) yield;
-  }
-  cr3(cx: Cx): Hpa {
-    return Number(cx.cpu.cpu.get64(S.CR3) & 0x000f_ffff_ffff_f000n) as Hpa;
-  }
-  readonly remoteInval = undefined;
-  invlpg(cx: Cx, va: Gva, _pmap: Pmap): Exec<void> {
-    cx.cpu.performNow("invlpg", va);
-    return NOTHING;
-  }
-  invltlb(cx: Cx, _pmap: Pmap): Exec<void> {
-    cx.cpu.performNow("writeCr", 3n, cx.cpu.cpu.get64(S.CR3));
-    return NOTHING;
-  }
-  cpuVmspaceAlloc(_cx: Cx, _pmap: Pmap): Exec<void> {
-    return NOTHING;
-  }
-  /** Continuations that belong to the address space must not go on in whatever gets its root next. */
-  cpuVmspaceFree(cx: Cx, pmap: Pmap): Exec<void> {
-    cx.cpu.gates.dropAddressSpace(pmap.pmPmlpv!.pvM!.physAddr);
-    return NOTHING;
-  }
-
   // ---- interrupts
 
-  requestIpi(cx: Cx, target: Globaldata): void {
-    const me = cx.gd.gdCpuid;
-    this.#ipiWanted[me] = (this.#ipiWanted[me] ?? 0) | target.gdCpumask;
+  interrupt(cx: Cx, vector: number, user: boolean): Exec<void> {
+    return interrupt(cx, this, vector, user);
   }
-  flushIpis(cx: Cx): Exec<void> {
-    return this.#ipiWanted[cx.gd.gdCpuid] ? this.#sendIpis(cx) : NOTHING;
-  }
-  *#sendIpis(cx: Cx): Exec<void> {
-    for (;;) {
-      const me = cx.gd.gdCpuid;
-      const mask = this.#ipiWanted[me] ?? 0;
-      if (mask === 0) return;
-      const id = 31 - Math.clz32(mask);
-      this.#ipiWanted[me] = mask & ~(1 << id);
-      yield* lapicFixedIpi(cx.cpu, id, VECTOR_IPIQ);
-    }
+  protected override sendIpi(cx: Cx, id: number): Exec<void> {
+    return lapicFixedIpi(cx.cpu, id, VECTOR_IPIQ);
   }
   runPending(cx: Cx): Exec<void> {
     return runPending(cx, this);

@@ -9,44 +9,69 @@
 import { gva } from "../../../hw/address.ts";
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 import { host, must, SIGIO, SYS } from "./host.ts";
-import type { Vkernel64 } from "./vkernel64.ts";
-import { GD_VA, IO_BYTES, IO_VA, STACK_BYTES, STACKS_VA } from "./vmparam.ts";
 
-/** Offset of the words that cothreads sleep on, in the page behind the processors'. */
-const WORDS_VA = GD_VA + 16n * 0x1000n;
-/** First host thread that is a cothread. */
-const FIRST = 16;
 /** `struct lwp_params`: func, arg, stack, two places for the number. */
 const LWP_PARAMS_BYTES = 40;
 /** All signals, for sigprocmask. */
 const SIG_SETMASK = 3;
 
+/** Where a cothread's things stand: linear addresses. */
+export interface CothreadMemory {
+  /** The word that it sleeps on. */
+  readonly word: bigint;
+  /** Its bytes for host calls. */
+  readonly io: bigint;
+  /** Top of its stack. */
+  readonly stackTop: bigint;
+}
+
+/** What cothreads need of the vkernel that they are in. */
+export interface CothreadHost {
+  readonly cothreads: Cothread[];
+  /** Interrupt requests whose devices want to be looked at. */
+  readonly irqs: Set<number>;
+  /** Where their machine code begins, as lwp_create wants it. */
+  readonly cothreadEntry: bigint;
+  /** Where the things of one stand. */
+  cothreadMemory(index: number): CothreadMemory;
+  /** Bytes for the host calls of the processor that runs. */
+  io(u: GateCpu): bigint;
+  /** Sends a signal to a virtual processor. */
+  kick(u: GateCpu, id: number, sig: number): Exec<void>;
+}
+
+/** What a cothread does. */
+export type CothreadBody = (u: GateCpu, cothread: Cothread) => Exec<void>;
+
 /** One of them. */
 export class Cothread {
-  readonly #platform: Vkernel64;
+  readonly #platform: CothreadHost;
   readonly #irq: number;
   /** Which one, 0 … */
   readonly index: number;
   /** What it does. */
-  readonly body: (u: GateCpu) => Exec<void>;
+  readonly body: CothreadBody;
+  /** Where its things stand. */
+  readonly memory: CothreadMemory;
   /** The host's number; 0 until it is known. */
   tid = 0;
 
   /** Made by {@link cothreadCreate}. */
-  constructor(platform: Vkernel64, irq: number, index: number, body: (u: GateCpu) => Exec<void>) {
+  constructor(platform: CothreadHost, irq: number, index: number, body: CothreadBody) {
     this.#platform = platform;
     this.#irq = irq;
     this.index = index;
     this.body = body;
+    this.memory = platform.cothreadMemory(index);
   }
 
   /** Linear address of the word that it sleeps on. */
   get word(): bigint {
-    return WORDS_VA + BigInt(this.index * 64);
+    return this.memory.word;
   }
   /** Its bytes for host calls. */
   get io(): bigint {
-    return IO_VA + BigInt((FIRST + this.index) * IO_BYTES);
+    return this.memory.io;
   }
 
   /** Interrupts the first processor (`cothread_intr`). */
@@ -59,16 +84,16 @@ export class Cothread {
 /** Makes one; it starts at once, with every signal blocked. */
 export function* cothreadCreate(
   u: GateCpu,
-  platform: Vkernel64,
+  platform: CothreadHost,
   irq: number,
-  body: (u: GateCpu) => Exec<void>,
+  body: CothreadBody,
 ): Exec<Cothread> {
   const cothread = new Cothread(platform, irq, platform.cothreads.length, body);
   platform.cothreads.push(cothread);
-  const old = yield* blockSignals(u, platform.vcpu(u).io);
-  const thread = FIRST + cothread.index;
-  cothread.tid = yield* lwpCreate(u, platform.vcpu(u).io, platform.locore.cothread, cothread.index, thread);
-  yield* setSignals(u, platform.vcpu(u).io, old);
+  const old = yield* blockSignals(u, platform.io(u));
+  const { cothreadEntry } = platform, { stackTop } = cothread.memory;
+  cothread.tid = yield* lwpCreate(u, platform.io(u), cothreadEntry, cothread.index, stackTop);
+  yield* setSignals(u, platform.io(u), old);
   return cothread;
 }
 
@@ -84,10 +109,15 @@ export function* setSignals(u: GateCpu, io: bigint, mask: bigint): Exec<void> {
   yield* must(u, "sigprocmask", SYS.sigprocmask, SIG_SETMASK, io, io + 16n);
 }
 
-/** Starts a host thread at machine code; gives its number. @param thread Which stack it gets. */
-export function* lwpCreate(u: GateCpu, io: bigint, func: bigint, arg: number, thread: number): Exec<number> {
-  const stack = STACKS_VA + BigInt((thread + 1) * STACK_BYTES);
-  const params = new BigUint64Array([func, BigInt(arg), stack, io + BigInt(LWP_PARAMS_BYTES), 0n]);
+/** Starts a host thread at machine code; gives its number. */
+export function* lwpCreate(
+  u: GateCpu,
+  io: bigint,
+  func: bigint,
+  arg: number,
+  stackTop: bigint,
+): Exec<number> {
+  const params = new BigUint64Array([func, BigInt(arg), stackTop, io + BigInt(LWP_PARAMS_BYTES), 0n]);
   yield* u.storeBytes(gva(io), new Uint8Array(params.buffer));
   yield* must(u, "lwp_create", SYS.lwp_create, io);
   return yield* u.load32(gva(io + BigInt(LWP_PARAMS_BYTES)));

@@ -3,14 +3,15 @@
  *
  * Room: `kernel/platform/vkernel64/`; imports the call stub of TypeScript programs, DragonFly's constants.
  *
- * Every call is the SYSCALL instruction in the vkernel's process; nothing else reaches the host.
+ * Every call is one instruction, SYSCALL in the vkernel's process, VMCALL in a vkernel that is a kernel in ring 0; nothing else reaches the host.
  *
  * @module
  */
 import { gva } from "../../../hw/address.ts";
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 import { ERRNO } from "../../kern/errno.ts";
-import { userSyscall, type UserSyscallResult } from "../../proc/user_gate.ts";
+import { syscallThrough, USER_GATE_SYSCALL, type UserSyscallResult } from "../../proc/user_gate.ts";
+import { HYPERCALL_VA } from "./vmparam.ts";
 
 /** Numbers of DragonFly's system calls. */
 export const SYS = {
@@ -88,7 +89,7 @@ export function host(
   number: number,
   ...args: readonly (bigint | number)[]
 ): Exec<UserSyscallResult> {
-  return userSyscall(u, number, ...args);
+  return syscallThrough(u, u.cpu.cpl === 0 ? HYPERCALL_VA : USER_GATE_SYSCALL, number, args);
 }
 
 /**
@@ -102,7 +103,7 @@ export function* must(
   number: number,
   ...args: readonly (bigint | number)[]
 ): Exec<bigint> {
-  const { errno, value } = yield* userSyscall(u, number, ...args);
+  const { errno, value } = yield* host(u, number, ...args);
   if (errno !== 0) throw new HostError(what, errno);
   return value;
 }

@@ -20,6 +20,7 @@ import { ipiqEnqueue, lwktProcessIpiq } from "../../lwkt/ipiq.ts";
 import { USER_GATE_SYSCALL } from "../../proc/user_gate.ts";
 import { TF } from "../pc64/frame.ts";
 import { SIGALRM, SIGUSR1 } from "./host.ts";
+import { runHandlers } from "./devices.ts";
 import type { Vcpu, Vkernel64 } from "./vkernel64.ts";
 
 /** Stand in `gd_ipending`. */
@@ -85,18 +86,6 @@ function clock(cx: Cx, platform: Vkernel64): void {
 
 function clockHere(cx: Cx, arg: unknown): void {
   hardclock(cx, (arg as Vcpu).inUser);
-}
-
-/** Asks the handlers of every device that has something. */
-function* runHandlers(cx: Cx, platform: Vkernel64): Exec<void> {
-  for (const irq of [...platform.irqs]) {
-    platform.irqs.delete(irq);
-    for (const handler of platform.intr) {
-      if (handler.irq !== irq) continue;
-      const running = handler.fn(cx);
-      if (running !== undefined) yield* running;
-    }
-  }
 }
 
 /** Runs what was noted in `gd_ipending`; the thread is in a critical section. */

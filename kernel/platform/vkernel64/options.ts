@@ -28,11 +28,11 @@ export interface VkernelArgs {
 /** What is printed for wrong arguments. */
 export const USAGE =
   "usage: vkernel [-v] [-m MEMORY] [-n CPUS] [-d vpte|vmm|ring0] [-r ROOT]... [-s SWAP] [-c COMMAND]\n" +
-  "  MEMORY and SWAP in bytes, or with a K, M or G behind; RAM is 8M at least; 1 to 8 CPUs\n" +
+  "  MEMORY and SWAP in bytes, or with a K, M or G behind; RAM is 4M at least; 1 to 8 CPUs\n" +
   "  ROOT is a cpio (newc) or tar archive; without one, the archives that this kernel was started with\n";
 
 const MIB = 1 << 20;
-const MEMORY_MIN = 8 * MIB, MEMORY_MAX = 2048 * MIB;
+const MEMORY_MIN = 4 * MIB, MEMORY_MAX = 2048 * MIB;
 const CPUS_MAX = 8;
 
 /** Reads a size: digits and an optional K, M or G; undefined if it is none. */
@@ -63,7 +63,7 @@ export function parseVkernelArgs(argv: readonly string[]): VkernelArgs | string 
       const pages = Math.floor(bytes / 4096) * 4096;
       if (option === "-s") swap = pages;
       else memory = Math.floor(bytes / (2 * MIB)) * 2 * MIB;
-      if (option === "-m" && (memory < MEMORY_MIN || memory > MEMORY_MAX)) return `-m ${value}: 8M to 2G`;
+      if (option === "-m" && (memory < MEMORY_MIN || memory > MEMORY_MAX)) return `-m ${value}: 4M to 2G`;
       if (option === "-s" && pages > 1 << 30) return `-s ${value}: 1G at most`;
     } else if (option === "-n") {
       ncpus = /^[0-9]{1,2}$/.test(value) ? Number(value) : 0;

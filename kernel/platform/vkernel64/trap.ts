@@ -25,26 +25,32 @@ const RDI = 7;
 
 /** Runs the current thread's program (`go_user`). */
 export function* goUser(cx: Cx, platform: Vkernel64): Exec<never> {
-  const { cpu } = cx;
   for (;;) {
-    yield* userret(cx);
-    const lwp = cx.lwp!, frame = gva(lwp.lwpMdRegs!);
-    const vext = gva(cx.td.tdPcb + BigInt(PCB.fsBase));
-    yield* cpu.store64(vext, lwp.lwpTls);
-    yield* cpu.store64(gva(vext + 8n), lwp.lwpGsbase);
-    const id = platform.idOf(lwp.lwpVmspace!.vmPmap);
-    const vcpu = platform.vcpu(cpu);
-    // Nothing ends the step between here and the call: a signal finds the one or the other.
-    vcpu.inUser = true;
-    const { errno } = yield* host(cpu, SYS.vmspace_ctl, id, VMSPACE_CTL_RUN, frame, vext);
-    vcpu.inUser = false;
-    vcpu.intrEnabled = true;
-    if (errno === ERRNO.EINTR) continue;
-    if (errno !== 0) panic(cx, `go_user: vmspace_ctl: ${errorName(errno)}`);
-    const trapno = Number(yield* cpu.load64(gva(frame + BigInt(TF.trapno))));
+    const trapno = yield* runUser(cx, platform);
+    const frame = gva(cx.lwp!.lwpMdRegs!);
     if (trapno === T_FAST_SYSCALL) yield* syscallAt(cx, frame);
     else if (trapno !== 0) yield* userTrapAt(cx, frame, trapno === T_DIVIDE ? 0 : trapno);
   }
+}
+
+/** Runs it until something happens, which is in the frame; gives its tf_trapno, 0 for a signal. */
+export function* runUser(cx: Cx, platform: Vkernel64): Exec<number> {
+  const { cpu } = cx;
+  yield* userret(cx);
+  const lwp = cx.lwp!, frame = gva(lwp.lwpMdRegs!);
+  const vext = gva(cx.td.tdPcb + BigInt(PCB.fsBase));
+  yield* cpu.store64(vext, lwp.lwpTls);
+  yield* cpu.store64(gva(vext + 8n), lwp.lwpGsbase);
+  const id = platform.idOf(lwp.lwpVmspace!.vmPmap);
+  const vcpu = platform.vcpu(cpu);
+  // Nothing ends the step between here and the call: a signal finds the one or the other.
+  vcpu.inUser = true;
+  const { errno } = yield* host(cpu, SYS.vmspace_ctl, id, VMSPACE_CTL_RUN, frame, vext);
+  vcpu.inUser = false;
+  vcpu.intrEnabled = true;
+  if (errno === ERRNO.EINTR) return 0;
+  if (errno !== 0) panic(cx, `go_user: vmspace_ctl: ${errorName(errno)}`);
+  return Number(yield* cpu.load64(gva(frame + BigInt(TF.trapno))));
 }
 
 /** A signal for what the vkernel did itself: there is nothing that it could have meant to do. RDI = its number, RCX = the address. */

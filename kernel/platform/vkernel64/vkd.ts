@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Hpa } from "../../../hw/address.ts";
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 import type { Cx } from "../../context.ts";
 import { type Bio, biodone, type BlockDevice } from "../../kern/bio.ts";
@@ -13,12 +14,20 @@ import { ERRNO } from "../../kern/errno.ts";
 import { kprintf } from "../../kern/subr_prf.ts";
 import { PINTERLOCKED, tsleep, tsleepInterlock, wakeup } from "../../lwkt/sleep.ts";
 import { kthreadCreate } from "../../lwkt/thread.ts";
-import { type Cothread, cothreadCreate, cothreadKick, cothreadWait } from "./cothread.ts";
+import { type Cothread, cothreadCreate, type CothreadHost, cothreadKick, cothreadWait } from "./cothread.ts";
 import { host, IRQ_DISK, putString, SYS } from "./host.ts";
-import type { Vkernel64 } from "./vkernel64.ts";
 
 const O_RDWR = 2, O_CREAT = 0x0200, O_EXCL = 0x0800;
 const SECTOR = 512;
+
+/** What the disk needs of the vkernel that it is in. */
+export interface VkdHost extends CothreadHost {
+  readonly options: { readonly swapBytes: number; readonly pid: number };
+  /** Address of physical memory for host calls. */
+  dmap(pa: Hpa): bigint;
+  /** Registers an interrupt handler. */
+  registerInt(cx: Cx, irq: number, name: string, fn: (cx: Cx) => void | Exec<void>): Exec<void>;
+}
 
 /** A request on its way, and what the host said. */
 interface Request {
@@ -32,13 +41,13 @@ class Vkd implements BlockDevice {
   readonly sectorBytes = SECTOR;
   readonly readOnly = false;
   readonly mediaBytes: number;
-  readonly #platform: Vkernel64;
+  readonly #platform: VkdHost;
   readonly #fd: number;
   readonly #todo: Request[] = [];
   readonly #done: Request[] = [];
   #cothread: Cothread | undefined;
 
-  constructor(platform: Vkernel64, fd: number, bytes: number) {
+  constructor(platform: VkdHost, fd: number, bytes: number) {
     this.#platform = platform;
     this.#fd = fd;
     this.mediaBytes = bytes;
@@ -46,7 +55,7 @@ class Vkd implements BlockDevice {
 
   /** Makes the two threads: the host's, and the one that ends requests. */
   *start(cx: Cx): Exec<void> {
-    this.#cothread = yield* cothreadCreate(cx.cpu, this.#platform, IRQ_DISK, (u) => this.#serve(u));
+    this.#cothread = yield* cothreadCreate(cx.cpu, this.#platform, IRQ_DISK, (u, me) => this.#serve(u, me));
     yield* this.#platform.registerInt(cx, IRQ_DISK, this.name, (at) => wakeup(at, this));
     yield* kthreadCreate(cx, (at) => this.#finish(at), "ithread vkd0");
   }
@@ -57,8 +66,7 @@ class Vkd implements BlockDevice {
   }
 
   /** The cothread: never touches anything of the kernel's but the two lists. */
-  *#serve(u: GateCpu): Exec<void> {
-    const cothread = this.#cothread!;
+  *#serve(u: GateCpu, cothread: Cothread): Exec<void> {
     for (;;) {
       const request = this.#todo.shift();
       if (request === undefined) {
@@ -104,16 +112,16 @@ class Vkd implements BlockDevice {
 }
 
 /** Makes the swap file and its disk; undefined without swap, or when the host has no room for it. */
-export function* vkdAttach(cx: Cx, platform: Vkernel64): Exec<BlockDevice | undefined> {
+export function* vkdAttach(cx: Cx, platform: VkdHost): Exec<BlockDevice | undefined> {
   const { swapBytes, pid } = platform.options;
   if (swapBytes === 0) return undefined;
   const u = cx.cpu, path = `/var/vkernel/swap.${String(pid).padStart(6, "0")}`;
-  const at = yield* putString(u, platform.vcpu(u).io, path);
+  const at = yield* putString(u, platform.io(u), path);
   const { errno, value } = yield* host(u, SYS.open, at, O_RDWR | O_CREAT | O_EXCL, 0o600);
   let error = errno;
   if (error === 0) {
     // Nobody else's, and gone with the process.
-    yield* host(u, SYS.unlink, yield* putString(u, platform.vcpu(u).io, path));
+    yield* host(u, SYS.unlink, yield* putString(u, platform.io(u), path));
     error = (yield* host(u, SYS.ftruncate, value, 0, swapBytes)).errno;
   }
   if (error !== 0) {

@@ -14,7 +14,6 @@ import { type Exec, type GateCpu, NOTHING } from "../../../hw/gates.ts";
 import * as state from "../../../hw/state.ts";
 import type { Cx } from "../../context.ts";
 import type { BlockDevice } from "../../kern/bio.ts";
-import { ERRNO } from "../../kern/errno.ts";
 import { panic } from "../../kern/panic.ts";
 import type { Kernel } from "../../kernel.ts";
 import { type Globaldata, RQF_IDLECHECK_MASK } from "../../lwkt/globaldata.ts";
@@ -38,12 +37,13 @@ import {
   SIGUSR1,
   SYS,
 } from "./host.ts";
-import type { Cothread } from "./cothread.ts";
+import type { Cothread, CothreadMemory } from "./cothread.ts";
+import { HostConsole, type HostIntr } from "./devices.ts";
 import { runPending } from "./intr.ts";
 import type { VkLocore } from "./locore.ts";
 import { vkernelUserAccess } from "./user_access.ts";
-import { GD_VA, IO_BYTES, IO_VA, KVA_END, KVA_START } from "./vmparam.ts";
-import { vkdAttach } from "./vkd.ts";
+import { GD_VA, IO_BYTES, IO_VA, KVA_END, KVA_START, stackTop } from "./vmparam.ts";
+import { vkdAttach, type VkdHost } from "./vkd.ts";
 
 const { S } = state;
 /** Segment register FS in the machine's order, which is the encodings'. */
@@ -60,6 +60,11 @@ const IDLE_USEC = 1_000_000;
 const HYPERCALL = -1;
 /** SYSCALL numbers are 32 bits of RAX, the hypercall is told by all 64. */
 const FLUSH_WORDS = 0x800n;
+
+/** The words that cothreads sleep on, in the page behind the processors'. */
+const WORDS_VA = GD_VA + 16n * 0x1000n;
+/** First host thread that is a cothread. */
+const FIRST_COTHREAD = 16;
 
 /** How a vkernel's page tables are walked: by the host's fault code, or by VMX. */
 export type VkernelMode = "vpte" | "vmm";
@@ -90,12 +95,6 @@ export class Vcpu {
   }
 }
 
-/** An interrupt handler. */
-export interface VkIntr {
-  readonly irq: number;
-  readonly fn: (cx: Cx) => void | Exec<void>;
-}
-
 /** How a vkernel was started. */
 export interface Vkernel64Options {
   readonly mode: VkernelMode;
@@ -116,14 +115,14 @@ export interface Vkernel64Options {
 }
 
 /** A host process under the kernel. */
-export class Vkernel64 extends ThreadPlatform implements Platform {
+export class Vkernel64 extends ThreadPlatform implements Platform, VkdHost {
   readonly name = "vkernel64";
   readonly options: Vkernel64Options;
   /** The machine code; set before the first thread is made. */
   locore!: VkLocore;
   readonly vcpus: readonly Vcpu[];
   /** Interrupt handlers. */
-  readonly intr: VkIntr[] = [];
+  readonly intr: HostIntr[] = [];
   /** Interrupt requests whose devices want to be looked at. */
   readonly irqs: Set<number> = new Set();
   /** Stacks of the idle threads, by processor. */
@@ -136,17 +135,14 @@ export class Vkernel64 extends ThreadPlatform implements Platform {
   tscStart = 0n;
   /** Its cothreads. */
   readonly cothreads: Cothread[] = [];
-  /** Bytes typed at the console that nobody has taken yet. */
-  readonly typed: number[] = [];
+  readonly console: HostConsole;
   readonly #ipiWanted: number[] = [];
-  #draining = false;
-  #input: ((cx: Cx, byte: number) => void) | undefined;
-  #inputFull: () => boolean = () => false;
 
   /** Made at the vkernel's start. */
   constructor(k: Kernel, options: Vkernel64Options) {
     super(k);
     this.options = options;
+    this.console = new HostConsole(options.tty, (u) => this.io(u));
     this.vcpus = Array.from({ length: options.ncpus }, (_, id) => new Vcpu(id));
   }
 
@@ -158,6 +154,20 @@ export class Vkernel64 extends ThreadPlatform implements Platform {
   /** The virtual processor that runs. */
   vcpu(cpu: GateCpu): Vcpu {
     return this.vcpus[(cpu.cpu.get32(FS_BASE) - GD_LOW) >>> 12]!;
+  }
+  io(u: GateCpu): bigint {
+    return this.vcpu(u).io;
+  }
+  get cothreadEntry(): bigint {
+    return this.locore.cothread;
+  }
+  cothreadMemory(index: number): CothreadMemory {
+    const thread = FIRST_COTHREAD + index;
+    return {
+      word: WORDS_VA + BigInt(index * 64),
+      io: IO_VA + BigInt(thread * IO_BYTES),
+      stackTop: stackTop(thread),
+    };
   }
   protected override idleStackTop(id: number): Gva {
     return this.idleStacks[id]!;
@@ -316,50 +326,20 @@ export class Vkernel64 extends ThreadPlatform implements Platform {
   // ---- console, power
 
   consoleDrain(cx: Cx): Exec<void> {
-    return this.#draining || cx.k.messages.pending.length === 0 ? NOTHING : this.#drain(cx);
+    return this.console.drain(cx);
   }
-  *#drain(cx: Cx): Exec<void> {
-    const { pending } = cx.k.messages;
-    this.#draining = true;
-    for (let bytes = pending.shift(); bytes !== undefined; bytes = pending.shift()) {
-      yield* this.write(cx.cpu, this.vcpu(cx.cpu), bytes);
-    }
-    this.#draining = false;
+  cnWrite(cx: Cx, bytes: Uint8Array): Exec<void> {
+    return this.console.cnWrite(cx, bytes);
   }
-  /** Writes to the vkernel's standard output; what it does not take is lost, as on a line that nobody listens to. */
-  *write(u: GateCpu, vcpu: Vcpu, bytes: Uint8Array): Exec<void> {
-    // A terminal in raw mode wants carriage returns; a file or a pipe does not.
-    const out = this.options.tty ? bytes : bytes.filter((byte) => byte !== 0x0d);
-    for (let at = 0; at < out.length;) {
-      const piece = out.subarray(at, at + IO_BYTES);
-      yield* u.storeBytes(gva(vcpu.io), piece);
-      const { errno, value } = yield* host(u, SYS.write, 1, vcpu.io, piece.length);
-      if (errno === ERRNO.EINTR) continue;
-      if (errno !== 0) return;
-      at += Number(value);
-    }
-  }
-  *cnWrite(cx: Cx, bytes: Uint8Array): Exec<void> {
-    cx.k.messages.pending.push(bytes);
-    while (this.#draining && cx.k.messages.pending.length > 0) yield;
-    yield* this.consoleDrain(cx);
-  }
-  cnRegisterInput(fn: (cx: Cx, byte: number) => void, full: () => boolean = () => false): void {
-    this.#input = fn;
-    this.#inputFull = full;
+  cnRegisterInput(fn: (cx: Cx, byte: number) => void, full?: () => boolean): void {
+    this.console.registerInput(fn, full);
   }
   *cnResumeInput(cx: Cx): Exec<void> {
-    this.takeInput(cx);
+    this.console.takeInput(cx);
   }
   *cnStartInput(cx: Cx): Exec<void> {
-    yield* this.registerInt(cx, IRQ_CONSOLE, "vcons", (at) => this.takeInput(at));
-    this.takeInput(cx);
-  }
-  /** Hands over what was typed, as far as there is room. */
-  takeInput(cx: Cx): void {
-    while (this.typed.length > 0 && this.#input !== undefined && !this.#inputFull()) {
-      this.#input(cx, this.typed.shift()!);
-    }
+    yield* this.registerInt(cx, IRQ_CONSOLE, "vcons", (at) => this.console.takeInput(at));
+    this.console.takeInput(cx);
   }
   *powerOff(cx: Cx): Exec<never> {
     yield* this.consoleDrain(cx);

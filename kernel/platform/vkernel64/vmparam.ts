@@ -17,6 +17,7 @@
  */
 import { type Gva, gva } from "../../../hw/address.ts";
 import type { KernelLayout } from "../layout.ts";
+import { KERNBASE, KERNLOAD } from "../pc64/vmparam.ts";
 
 /** Machine code of the vkernel. */
 export const LOCORE_VA = 0x50_0000n;
@@ -30,8 +31,14 @@ export const IO_BYTES = 0x4000;
 export const STACKS_VA = 0x80_0000n;
 /** Bytes of each. */
 export const STACK_BYTES = 0x4000;
+/** Top of a host thread's. */
+export function stackTop(thread: number): bigint {
+  return STACKS_VA + BigInt((thread + 1) * STACK_BYTES);
+}
 /** Host threads of a vkernel: 16 processors and the cothreads. */
 export const HOST_THREADS_MAX = 20;
+/** A kernel in ring 0: `vmcall; ret`, the first bytes of its image. */
+export const HYPERCALL_VA: Gva = gva(KERNBASE + BigInt(KERNLOAD));
 /** First and last address of kernel virtual memory (`KvaStart`, `KvaEnd`). */
 export const KVA_START: Gva = gva(0x80_0000_0000n);
 /** See {@link KVA_START}. */

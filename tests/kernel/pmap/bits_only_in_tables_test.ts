@@ -10,9 +10,12 @@ const TABLES = "kernel/pmap/pmap_bits.ts";
 const WALKERS =
   /^kernel\/(?:pmap\/|vm\/vm_fault_vpagetable|vmm\/(?:ept_copy|ept_ad|ept_convert)|platform\/\w+\/(?:machdep|locore|pmap))/;
 
-/** Names of constants that DragonFly has for bits of one format: an implementation for all of them has no use for any. */
+/**
+ * Names of constants that DragonFly has for bits of one format: an implementation for all of them has no use for any. (`PG_FRAME` is no
+ * bit: the frame's place is the same in all of them.)
+ */
 const PG_CONSTANT =
-  /\b(?:PG_(?:V|RW|U|A|M|PS|G|NX|PROT|FRAME|PTE_PAT|PTE_PWT|PTE_PCD|N|NC_PWT|NC_PCD|AVAIL[123]|W|MANAGED|DEVICE)|X86_PG_\w+|EPT_PG_\w+|VPTE_(?!FORMAT\b|PMAP\b)[A-Z]+)\b/;
+  /\b(?:PG_(?:V|RW|U|A|M|PS|G|NX|PROT|PTE_PAT|PTE_PWT|PTE_PCD|N|NC_PWT|NC_PCD|AVAIL[123]|W|MANAGED|DEVICE)|X86_PG_\w+|EPT_PG_\w+|VPTE_(?:V|R|RW|U|A|M|PS|G|NX|WIRED|MANAGED|DEVICE))\b/;
 /** A pmap's bit by its index in the pmap's own table: what everybody uses. */
 const BY_INDEX = /\bPG_\w+_IDX\b/g;
 
