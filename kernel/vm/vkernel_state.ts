@@ -118,6 +118,10 @@ export class VkernelState {
   vpteFailures = 0;
   /** Times that somebody waited for a range of a map (`vm_map_interlock`). */
   interlockWaits = 0;
-  /** The VMM, once it is up. */
+  /**
+   * The VMM, once it is up.
+   *
+   * @internal
+   */
   vmm: VkernelVmm | undefined;
 }

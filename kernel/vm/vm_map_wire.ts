@@ -11,7 +11,7 @@
 import type { Exec } from "../../hw/gates.ts";
 import type { Cx } from "../context.ts";
 import { vmFaultUnwire, vmFaultWire } from "./vm_fault_wire.ts";
-import { type VmMap, vmMapLock, vmMapLookupEntry, vmMapUnlock } from "./vm_map.ts";
+import { MAP_WIREFUTURE, type VmMap, vmMapLock, vmMapLookupEntry, vmMapUnlock } from "./vm_map.ts";
 import { vmMapClipRange, vmMapUnclipRange } from "./vm_map_clip.ts";
 import { MAP_RESERVE_COUNT, type VmMapEntry, vmMapEntryRelease, vmMapEntryReserve } from "./vm_map_entry.ts";
 import { vmMapEntryAllocateObject, vmMapEntryShadow } from "./vm_map_lookup.ts";
@@ -21,6 +21,7 @@ import {
   KERN_SUCCESS,
   MAP_ENTRY_NEEDS_COPY,
   MAP_ENTRY_USER_WIRED,
+  PAGE_SIZE,
   VM_MAPTYPE_VPAGETABLE,
   VM_PROT_WRITE,
 } from "./vm_param.ts";
@@ -163,4 +164,14 @@ export function* vmMapRewire(cx: Cx, map: VmMap, entry: VmMapEntry): Exec<number
     entry.eflags &= ~MAP_ENTRY_USER_WIRED;
   }
   return rv;
+}
+
+/**
+ * Whether a map may grow: after mlockall(MCL_FUTURE) everything new is wired at once, and the limit of mlock holds for it too. (DragonFly checks
+ * none: a program could wire all memory, and nobody could be killed for it, since swap would not be full.)
+ */
+export function mayWireFuture(cx: Cx, map: VmMap, bytes: bigint): boolean {
+  if ((map.flags & MAP_WIREFUTURE) === 0) return true;
+  const pages = Number(bytes / BigInt(PAGE_SIZE));
+  return pages + cx.k.vmmeter.vWireCount <= cx.k.vmPages.vmPageMaxWired;
 }

@@ -23,7 +23,7 @@ import { vmMapFind } from "./vm_map_insert.ts";
 import { vmMapCheckProtection, vmMapInherit, vmMapMadvise, vmMapProtect } from "./vm_map_protect.ts";
 import { vmMapClean, vmMapRemove } from "./vm_map_remove.ts";
 import { vmMapStack } from "./vm_map_stack.ts";
-import { vmMapUnwire } from "./vm_map_wire.ts";
+import { mayWireFuture, vmMapUnwire } from "./vm_map_wire.ts";
 import { OBJT_VNODE, type VmObject, vmObjectDrop, vmObjectHold, vmObjectHoldShared } from "./vm_object.ts";
 import { vmObjectDeallocate } from "./vm_object_terminate.ts";
 import { PG_REFERENCED, vmPageLookup } from "./vm_page.ts";
@@ -245,6 +245,10 @@ export function* vmMmap(cx: Cx, vm: Vmspace, what: Mapping): Exec<bigint | numbe
   }
   if (flags & MAP_NOSYNC) cow |= MAP_DISABLE_SYNCER;
   if (flags & MAP_NOCORE) cow |= MAP_DISABLE_COREDUMP;
+  if (!mayWireFuture(cx, map, size)) {
+    if (object !== undefined) yield* vmObjectDeallocate(cx, object);
+    return ENOMEM;
+  }
   const replace = fixed && (flags & MAP_TRYFIXED) === 0;
   let at;
   if (flags & MAP_STACK) {

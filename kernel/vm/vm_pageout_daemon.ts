@@ -140,10 +140,15 @@ function* scanActive(cx: Cx, p: PageoutPass, avail: number, inactive: number): E
 /**
  * Has the largest process killed when memory and swap are used up: swap is full, memory is below its minimum, and either all that is left
  * lies on INACTIVE (four times as much as on ACTIVE), where it cannot be written, or many passes have brought nothing.
+ *
+ * Deviation: also with room on swap, if many passes have brought nothing because there is nothing on the queues: memory is wired then, and
+ * only somebody's exit can help.
  */
 function vmPageoutOom(cx: Cx, p: PageoutPass): void {
   const { k } = cx, v = k.vmmeter, s = k.vmPages;
-  if (!k.swap.swapPagerFull || !vmPageCountTarget(k) || !vmPageCountMin(k, p.recycleCount)) return;
+  const nothingLeft = p.pass >= PASSES_MAX && v.vActiveCount + v.vInactiveCount === 0;
+  if (!k.swap.swapPagerFull && !nothingLeft) return;
+  if (!vmPageCountTarget(k) || !vmPageCountMin(k, p.recycleCount)) return;
   if (v.vInactiveCount <= 4 * v.vActiveCount && p.pass < PASSES_MAX) return;
   if (s.oomTicks !== 0 && k.ticks - s.oomTicks < VICTIM_TICKS) return;
   s.oomTicks = k.ticks;

@@ -40,9 +40,7 @@ export function* vmspaceReadmem(
 ): Exec<Uint8Array<ArrayBuffer> | undefined> {
   yield* vmspaceHold(cx, vm);
   const at = yield* processAddress(cx, vm, va);
-  const m = at === undefined
-    ? KERN_INVALID_ADDRESS
-    : yield* vmFaultPage(cx, vm.vmMap, at, VM_PROT_READ, 0);
+  const m = at === undefined ? KERN_INVALID_ADDRESS : yield* vmFaultPage(cx, vm.vmMap, at, VM_PROT_READ, 0);
   let result: Uint8Array<ArrayBuffer> | undefined;
   if (typeof m !== "number") {
     result = yield* cx.cpu.loadBytes(gva(physToDmap(cx.k, m.physAddr) + (va & OFFSET)), bytes);

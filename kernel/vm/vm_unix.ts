@@ -15,7 +15,7 @@ import { RLIMIT_DATA, RLIMIT_VMEM } from "../proc/resource.ts";
 import { MAP_WIREFUTURE } from "./vm_map.ts";
 import { vmMapFind } from "./vm_map_insert.ts";
 import { vmMapRemove } from "./vm_map_remove.ts";
-import { vmMapUnwire } from "./vm_map_wire.ts";
+import { mayWireFuture, vmMapUnwire } from "./vm_map_wire.ts";
 import { roundPage, VM_PROT_ALL } from "./vm_param.ts";
 import type { Vmspace } from "./vmspace.ts";
 
@@ -38,6 +38,7 @@ export function* kernObreak(cx: Cx, p: Proc, vm: Vmspace, nsize: bigint): Exec<n
   const map = vm.vmMap;
   if (end > old) {
     if (map.size + (end - old) > limits[RLIMIT_VMEM]!.rlimCur) return ERRNO.ENOMEM;
+    if (!mayWireFuture(cx, map, end - old)) return ERRNO.ENOMEM;
     const at = yield* vmMapFind(cx, map, {
       addr: old,
       length: end - old,
