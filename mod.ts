@@ -77,6 +77,8 @@ export { type ArchiveEntry, cpio } from "./kernel/vfs/cpio.ts";
 export { Cx } from "./kernel/context.ts";
 export { HISTORICAL_BUGS, type HistoricalBug } from "./kernel/bugs.ts";
 export { userSyscall, type UserSyscallResult } from "./kernel/proc/user_gate.ts";
+export { VkernelState } from "./kernel/vm/vkernel_state.ts";
 export { Vmmeter } from "./kernel/vm/vmmeter.ts";
 export type { FaultReport } from "./kernel/trap/report.ts";
 export type { TF, TrapField, Trapframe } from "./kernel/platform/pc64/frame.ts";
+export type { VmmAdMode, VmmDesign, VmmOptions } from "./kernel/vmm/vmm_state.ts";

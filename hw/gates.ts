@@ -26,6 +26,8 @@
  *    next GATE is #GP(0).
  * 5. An exception out of a body is the simulated kernel's bug: the machine stops with a panic, the host goes on.
  *
+ * Long: a continuation's life and the operations that end its steps are one mechanism.
+ *
  * @module
  */
 import { type Cpu, FAULT, type Procedures, VECTOR } from "./cpu.ts";
@@ -164,6 +166,18 @@ export class GateTable {
   /** Gates that are registered. */
   get registered(): number {
     return this.#gates.length - this.#freeNumbers.length;
+  }
+
+  /** The gates that are registered, for people: name, and the space with which one ends. */
+  describeGates(): string[] {
+    return this.#gates.flatMap((gate) => {
+      if (gate === undefined) return [];
+      const { owner } = gate;
+      const until = owner === undefined
+        ? ""
+        : ` (until the end of CR3 0x${owner.root.toString(16)}, EPT 0x${owner.ept.toString(16)})`;
+      return [gate.name + until];
+    });
   }
 
   /** Continuations that have not ended. */

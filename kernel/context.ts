@@ -77,6 +77,10 @@ export class Cx {
     this.k.platform.setInterrupts(this, enabled);
   }
 
+  /** A round of waiting for another processor (`cpu_pause`): a boundary. Interrupts may be off, the thread in a critical section. */
+  pause(): Exec<void> {
+    return pause(this);
+  }
   /** A boundary where real processors race with each other: on one processor nothing happens. */
   racePoint(): Exec<void> {
     return this.k.ncpus > 1 ? boundary() : NOTHING;
@@ -85,4 +89,8 @@ export class Cx {
 
 function* boundary(): Exec<void> {
   yield;
+}
+function* pause(cx: Cx): Exec<void> {
+  yield;
+  yield* cx.k.platform.cpuPause(cx);
 }

@@ -204,7 +204,11 @@ export class Kernel {
    * @internal
    */
   readonly vmspace: VmspaceState = new VmspaceState();
-  /** Guests on VMX. */
+  /**
+   * Guests on VMX.
+   *
+   * @internal
+   */
   readonly vmm: VmmState;
   /** Vkernels that run on this kernel. */
   readonly vkernel: VkernelState = new VkernelState();

@@ -49,7 +49,7 @@ const GUEST_MEMORY = 32 << 20;
 /** Instructions between two looks at a machine with a vkernel. */
 const CHECK_STEPS = 1_000_000;
 /** Files that the program leaves behind, and the pages of the programs that ran, are not leaks: a first short run has them already. */
-const WARM_UP = 400;
+const WARM_UP = 400, GUEST_WARM_UP = 150;
 
 /** Runs. */
 export function runFuzz(options: FuzzOptions): FuzzResult {
@@ -74,7 +74,7 @@ export function runFuzz(options: FuzzOptions): FuzzResult {
   const watch = new GuestWatch(machine);
   const fuzzed: Partial<KernelOptions> = {
     ...quiet,
-    commands: [["/bin/fuzz", "99", String(WARM_UP)], [
+    commands: [["/bin/fuzz", "99", String(guest === undefined ? WARM_UP : GUEST_WARM_UP)], [
       "/bin/fuzz",
       String(options.seed),
       String(options.count),

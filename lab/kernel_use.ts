@@ -29,33 +29,47 @@ export interface KernelUse {
 /** What the kernel on a machine uses, and what of the machine. */
 export interface MachineUse {
   readonly kernel: KernelUse;
-  /** Continuations of gates; each in words. */
+  /** Continuations of gates, each in words. */
   readonly continuations: readonly string[];
-  /** Gates that are registered. */
-  readonly gates: number;
+  /** Gates that are registered, each in words. */
+  readonly gates: readonly string[];
+  /** Ended threads whose stacks and continuations wait for somebody to look after them. */
+  readonly ended: number;
 }
 
 /** Counts on a machine with gates. */
 export function machineUse(machine: Machine, k: Kernel): MachineUse {
   const gates = machine.gates!;
-  return { kernel: kernelUse(k), continuations: gates.describeLive(), gates: gates.registered };
+  return {
+    kernel: kernelUse(k),
+    continuations: gates.describeLive(),
+    gates: gates.describeGates(),
+    ended: k.lwkt.reap.length,
+  };
 }
 
 /** What there is more of than before, in words: for the host of vkernels, after they have ended. */
 export function machineLeaks(before: MachineUse, after: MachineUse): string[] {
   const leaks = kernelLeaks(before.kernel, after.kernel);
-  const left = after.continuations.length - before.continuations.length;
-  if (left > 0) {
-    const known = [...before.continuations];
-    const which = after.continuations.filter((one) => {
-      const at = known.indexOf(one);
-      if (at >= 0) known.splice(at, 1);
-      return at < 0;
-    });
-    leaks.push(`${left} continuations left: ${which.slice(0, 8).join("; ")}`);
-  }
-  if (after.gates > before.gates) leaks.push(`${after.gates - before.gates} gates left`);
+  const more = (name: "continuations" | "gates", allowed: number) => {
+    const left = after[name].length - before[name].length;
+    if (left > allowed) {
+      leaks.push(`${left} ${name} left: ${without(after[name], before[name]).slice(0, 8).join("; ")}`);
+    }
+  };
+  more("continuations", after.ended);
+  more("gates", 0);
   return leaks;
+}
+
+/** What of a list is not in another, each as often as it is there more. */
+function without(list: readonly string[], others: readonly string[]): string[] {
+  const known = [...others];
+  return list.filter((one) => {
+    const at = known.indexOf(one);
+    if (at >= 0) known.splice(at, 1);
+    return at < 0;
+  });
 }
 
 /** Counts. */

@@ -64,7 +64,7 @@ const LOAD = (number: number) =>
   `n=${number}; while :; do n=$((n+2)); ` +
   [
     "forkcow 2 2 8",
-    "thrhammer",
+    "thrhammer 3 8 3",
     "mprotsegv 32 40",
     "mmapfile 16",
     "escape 2 $n",
@@ -116,18 +116,17 @@ export function runSoak(options: SoakOptions): SoakResult {
     guest: watch.hooks(() => ({ faultReports: false })),
   });
   watch.host.vmMap.vkernelEnable = true;
-  const instructions = () => machine.cpus.reduce((sum, cpu) => sum + cpu.counters.instructions, 0);
   for (let done = 0; done < options.steps && failure === undefined; done += options.checkEvery) {
     const most = Math.min(options.checkEvery, options.steps - done);
     const stop = runWatched(watch, most, fail, most);
     if (stop.reason === "panic") {
       fail(`panic: ${stop.error instanceof Error ? stop.error.stack : stop.error}`);
     } else if (stop.reason !== "steps") fail(`the machine stopped by ${stop.reason}`);
-    options.onProgress?.(instructions());
+    options.onProgress?.(machine.instructions);
   }
   return {
     failure,
-    instructions: instructions(),
+    instructions: machine.instructions,
     hash: machine.hash(),
     compared: watch.compared,
     console: console.replaceAll("\r\n", "\n"),
@@ -153,6 +152,7 @@ const specs = {
   "guest-cpus": integer("N", "processors of each vkernel (default 4)", 1, 8),
   "check-every": integer("N", "instructions between two looks (default 2000000)", 1000, 1e12),
   quiet: flag("no progress"),
+  console: flag("show at the end what the programs said last"),
   help: flag("show this help"),
 } as const;
 
@@ -182,6 +182,7 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`again: deno task soak ${shellQuote(args)}`);
     return 1;
   }
+  if (options.console) console.log(result.console);
   console.log(
     `soak: ${
       result.instructions.toLocaleString("en-US")

@@ -58,7 +58,7 @@ export function* lwktCpusyncInterlock(cx: Cx, cs: LwktCpusync): Exec<void> {
   yield* lwktSendIpiqMask(cx, cs.csTargets, remote1, cs);
   while (cs.csMack !== cs.csTargets) {
     yield* lwktProcessIpiq(cx, false);
-    yield;
+    yield* cx.pause();
   }
 }
 
@@ -71,7 +71,7 @@ export function* lwktCpusyncDeinterlock(cx: Cx, cs: LwktCpusync): Exec<void> {
   if (cs.csMask & gd.gdCpumask) cs.csFunc?.(cx, cs.csData);
   while (cs.csMack !== cs.csTargets) {
     yield* lwktProcessIpiq(cx, false);
-    yield;
+    yield* cx.pause();
   }
   td.tdCscount--;
   yield* critExit(cx);

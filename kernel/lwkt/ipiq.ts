@@ -63,7 +63,7 @@ export function* lwktSendIpiq(cx: Cx, target: Globaldata, fn: IpiFunc, arg: unkn
   cx.td.tdCritcount++;
   while (ipiq.messages.length > MAXCPUFIFO / 4) {
     yield* lwktProcessIpiq(cx, false);
-    yield;
+    yield* cx.pause();
   }
   cx.td.tdCritcount--;
 }
@@ -109,7 +109,7 @@ export function* lwktProcessIpiq(cx: Cx, linger = true): Exec<void> {
       gd.gdReqflags |= RQF.IPIQ;
       return;
     }
-    yield;
+    yield* cx.pause();
   }
 }
 

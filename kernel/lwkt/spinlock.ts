@@ -41,7 +41,7 @@ export function spinLock(cx: Cx, spin: Spinlock): Exec<void> {
 
 function* waitExclusive(cx: Cx, spin: Spinlock, td: Thread): Exec<void> {
   yield* cx.racePoint();
-  while (spin.owner !== undefined || spin.shared !== 0) yield;
+  while (spin.owner !== undefined || spin.shared !== 0) yield* cx.pause();
   spin.owner = td;
 }
 
@@ -59,7 +59,7 @@ export function spinLockShared(cx: Cx, spin: Spinlock): Exec<void> {
 
 function* waitShared(cx: Cx, spin: Spinlock): Exec<void> {
   yield* cx.racePoint();
-  while (spin.owner !== undefined) yield;
+  while (spin.owner !== undefined) yield* cx.pause();
   spin.shared++;
 }
 

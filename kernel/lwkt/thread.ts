@@ -315,14 +315,13 @@ export function* lwktSwitch(cx: Cx): Exec<void> {
     if (next === undefined) {
       // Somebody else has the tokens that the runnable threads need, and this is the idle thread.
       cx.setInterrupts(enabled);
-      yield;
+      yield* cx.pause();
       continue;
     }
     gd.gdReqflags &= ~RQF.AST_LWKT_RESCHED;
     lwktDequeue(next);
     gd.gdPrevthread = td;
     gd.gdCurthread = next;
-    td.tdFlags &= ~TDF.RUNNING;
     next.tdFlags |= TDF.RUNNING;
     cx.k.lwkt.switches++;
     cx.k.vmmeter.vSwtch++;
@@ -355,6 +354,8 @@ export function lwktSwitchReturn(cx: Cx): void {
   const prev = gd.gdPrevthread;
   gd.gdPrevthread = undefined;
   if (prev === undefined) return;
+  // Only now are its registers saved: another processor may take it (dfly_select_curproc).
+  prev.tdFlags &= ~TDF.RUNNING;
   cx.k.platform.switchedFrom(cx, prev);
   if (prev.tdFlags & TDF.MIGRATING) {
     const target = prev.tdMigrateGd!;

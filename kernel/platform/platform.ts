@@ -67,6 +67,11 @@ export interface Platform {
   interruptsEnabled(cx: Cx): boolean;
   /** Lets interrupts come or not (`cpu_enable_intr`, `cpu_disable_intr`). */
   setInterrupts(cx: Cx, enabled: boolean): void;
+  /**
+   * What belongs to a round of waiting for another processor besides an instruction boundary (`cpu_pause`): where processors are threads of a
+   * kernel below, others run now and then.
+   */
+  cpuPause(cx: Cx): Exec<void>;
   /** `sti; hlt`. Interrupts are off before and on after. */
   cpuHalt(cx: Cx): Exec<void>;
 

@@ -83,7 +83,7 @@ export function* pmapInvalInterlock(cx: Cx, info: PmapInvalInfo, pmap: Pmap, va:
   while (pmap.pmActiveLock) {
     // Whoever has the lock may be waiting for this CPU.
     yield* lwktProcessIpiq(cx, false);
-    yield;
+    yield* cx.pause();
   }
   // In one step: lock, and read the set.
   pmap.pmActiveLock = true;

@@ -95,7 +95,7 @@ export function* pmapInterlockWait(cx: Cx, pmap: Pmap): Exec<void> {
   while (pmap.pmActiveLock) {
     // Its master may be waiting for this CPU on behalf of another pmap.
     yield* lwktProcessIpiq(cx, false);
-    yield;
+    yield* cx.pause();
   }
 }
 

@@ -98,8 +98,8 @@ export interface Sigstk {
 
 /** A thread's time slices as its user scheduler counts them (`union usched_data`). */
 export class UschedData {
-  /** Priority 0 (best) … 127: queue = priority / 4. */
-  priority = 0;
+  /** Priority 0 (best) … 127: queue = priority / 4. To begin with: of nice 0. */
+  priority = 40;
   /** Run queue that it stands on, if any. */
   rqindex = -1;
   /** Recent use of the processor, 0 … ESTCPUMAX; decays. */

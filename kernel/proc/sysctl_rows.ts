@@ -8,6 +8,7 @@
 import type { Cx } from "../context.ts";
 import { ERRNO } from "../kern/errno.ts";
 import { hz, ustick } from "../lwkt/callout.ts";
+import { vmmSysctls } from "../vmm/vmm_sysctl.ts";
 import { vmSysctls, vmTotal } from "../vm/vm_meter.ts";
 import { ARG_MAX } from "./kern_exec.ts";
 import { fillKinfoKthread, fillKinfoProc } from "./kinfo.ts";
@@ -240,6 +241,7 @@ const hwRows: readonly SysctlRow[] = [
   int("hw.pagesize", () => 4096),
   int("hw.floatingpoint", () => 1),
   long("hw.availpages", (cx) => cx.k.vmmeter.vPageCount),
+  ...vmmSysctls,
 ];
 
 /** Every leaf. */

@@ -256,9 +256,9 @@ function decay(cx: Cx, lp: Lwp): void {
   resetpriority(lp);
 }
 
-/** sched_yield: behind the others of the same queue (`dfly_yield`). */
+/** sched_yield: behind the others of the same queue (`dfly_yield`), and behind those who are on their way to it (`lwkt_yield`). */
 export function uschedYield(cx: Cx): void {
-  cx.gd.gdReqflags |= RQF.AST_USER_RESCHED;
+  cx.gd.gdReqflags |= RQF.AST_USER_RESCHED | RQF.AST_LWKT_RESCHED;
 }
 
 /** The thread ends: nothing here knows it any more (`dfly_exiting`). */

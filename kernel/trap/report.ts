@@ -89,7 +89,10 @@ export function describeFault(cx: Cx, frame: Trapframe): FaultReport {
   return {
     ...report,
     access: { address: frame.addr, kind: fetch ? "fetch" : write ? "write" : "read", user },
-    walk: explainWalk(cpu.cpu, frame.addr, { write, user, fetch }),
+    // A guest's own tables are not in CR3 here.
+    ...(proc !== undefined && cx.lwp?.lwpVmm !== undefined
+      ? {}
+      : { walk: explainWalk(cpu.cpu, frame.addr, { write, user, fetch }) }),
   };
 }
 

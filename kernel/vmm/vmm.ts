@@ -127,7 +127,9 @@ function* sysVmmGuestCtl(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   if (view.getUint8(VMM_OPTIONS.master) === 0 || p.pNthreads !== 1 || p.pVmspace!.vmRefcnt !== 1) {
     return { error: ERRNO.EINVAL };
   }
-  if (options.kind > VMM_KIND_FULL || !isGuestCr3(options.guestCr3)) return { error: ERRNO.EINVAL };
+  if (options.kind > VMM_KIND_FULL || !isGuestCr3(capability, options.guestCr3)) {
+    return { error: ERRNO.EINVAL };
+  }
   const at = lp.lwpMdRegs as Gva;
   if (!promoted) {
     const error = yield* moveStack(cx, p, lp, options.newStack);
@@ -170,8 +172,8 @@ function takeSignals(lp: Lwp): SyscallResult {
 }
 
 /** Whether a word can be the guest's CR3: the address of a page below 512 GiB, and nothing else. */
-function isGuestCr3(word: bigint): boolean {
-  return word < GPA_END && (word & 0xfffn) === 0n;
+function isGuestCr3(capability: VmxCapability, word: bigint): boolean {
+  return word < GPA_END && word >> BigInt(capability.physicalBits) === 0n && (word & 0xfffn) === 0n;
 }
 
 /** Copies the stack, and the trampoline of signals above it, to where guest-physical addresses reach. 0, EINVAL, EFAULT. */
@@ -263,8 +265,14 @@ export function* vmmLwpReturn(cx: Cx): Exec<void> {
 /** What vmspace_ctl does of a vkernel on the VMM (section 17.3). */
 export const vkernelVmm: VkernelVmm = {
   isVmm: (lp) => lp.lwpVmm !== undefined,
-  *enter(_cx, lp, id) {
-    if (!isGuestCr3(id) || lp.lwpVmm === undefined) return ERRNO.EINVAL;
+  *enter(cx, lp, id) {
+    const capability = vmxCapabilityOf(cx);
+    if (
+      capability === undefined || !isGuestCr3(capability, id) || lp.lwpVmm === undefined ||
+      lp.lwpVmm.full !== undefined
+    ) {
+      return ERRNO.EINVAL;
+    }
     lp.lwpVmm.guestCr3 = id;
     return yield* ok();
   },
@@ -309,7 +317,9 @@ function* sysVmmGuestSyncAddr(cx: Cx, uap: SyscallArgs): Exec<SyscallResult> {
   if ((dst & 7n) !== 0n) return { error: ERRNO.EINVAL };
   yield* quiesce(cx, vp);
   const result = yield* exchange(cx, dst, src);
-  lp.lwpProc.pVmspace!.vmPmap.pmInvgen++;
+  const { vmPmap } = lp.lwpProc.pVmspace!;
+  // As in 2017. No guest-physical translation has changed: the exits have flushed all that this call is about.
+  (vmPmap.pmTwin ?? vmPmap).pmInvgen++;
   vmxUnlock(cx, vp);
   return result === 0 ? SYSCALL_OK : { error: result };
 }

@@ -57,6 +57,8 @@ export interface VmxCapability {
   readonly cr0Fixed: readonly [zero: bigint, one: bigint];
   /** Bits of CR4 that must be 1 and that may be 1. */
   readonly cr4Fixed: readonly [zero: bigint, one: bigint];
+  /** Bits of physical addresses, and so of guest-physical ones (MAXPHYADDR). */
+  readonly physicalBits: number;
   /** The processor has accessed and dirty flags for EPT. */
   readonly hasAd: boolean;
 }
@@ -199,6 +201,10 @@ export class VmxThread {
   lastCpu = -1;
   /** CR3 of the next entry (`guest_cr3`): the vkernel's, or one of its guests'. */
   guestCr3: bigint;
+  /** What of the guest's context the VMCS has; a guest of ring 3 cannot change it. −1: nothing yet. */
+  readonly written: { cr3: bigint; fsBase: bigint; gsBase: bigint } = { cr3: -1n, fsBase: -1n, gsBase: -1n };
+  /** The interrupt that is taken now has come while the guest ran. */
+  interrupted = false;
   /** Generation of the EPT that each processor has seen for this thread; with the historical bug only [0] is used. */
   readonly eptgen: (number | undefined)[] = [];
   /** The last exit. */

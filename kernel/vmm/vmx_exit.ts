@@ -61,8 +61,10 @@ export function* vmxHandleExit(cx: Cx, vti: VmxThread, at: Gva): Exec<void> {
   const { exit } = vti;
   switch (exit.reason) {
     case EXIT_REASON.EXT_INTR:
-      // The interrupt comes at the boundary.
+      // The interrupt comes at the boundary; for the clock it is one of user mode.
+      vti.interrupted = true;
       yield;
+      vti.interrupted = false;
       return;
     case EXIT_REASON.EPT_VIOLATION:
       return yield* eptViolation(cx, vti, at);
@@ -93,6 +95,12 @@ function* raise(cx: Cx, at: Gva, vector: number, error: number, address?: bigint
   yield* cx.cpu.store64(gva(at + BigInt(TF.err)), BigInt(error >>> 0));
   if (address !== undefined) yield* cx.cpu.store64(gva(at + BigInt(TF.addr)), address);
   yield* vmmTrap(cx, at, vector);
+}
+
+/** The guest's RIP is no address: #GP, as its fetch would be. */
+export function* vmxNonCanonicalRip(cx: Cx, vti: VmxThread, at: Gva): Exec<void> {
+  if (vti.full !== undefined) return yield* vmxFullDies(cx, vti, "RIP is not canonical", at);
+  yield* raise(cx, at, VECTOR.GP, 0);
 }
 
 /** Exit reason 0. */

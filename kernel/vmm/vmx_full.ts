@@ -21,12 +21,13 @@ import { type Gva, gva } from "../../hw/address.ts";
 import type { Exec } from "../../hw/gates.ts";
 import type { FieldName } from "../../hw/vmx/fields.ts";
 import type { Cx } from "../context.ts";
+import { kassert } from "../kern/panic.ts";
 import { kprintf, log } from "../kern/subr_prf.ts";
 import { T_FAST_SYSCALL, TF, TF_REGISTERS, type TrapField } from "../platform/pc64/frame.ts";
 import { exit1 } from "../proc/kern_exit.ts";
 import { SIGABRT } from "../proc/signal.ts";
 import { syscallAt } from "../trap/trap.ts";
-import type { VmxFullGuest, VmxThread } from "./vmm_state.ts";
+import type { VmxCapability, VmxFullGuest, VmxThread } from "./vmm_state.ts";
 import { EXIT_NAMES, EXIT_REASON, INTR_INFO, MSR, PROCBASED } from "./vmx_defs.ts";
 import { readCr, vmread, vmread32, vmwrite, writeCr } from "./vmx_instr.ts";
 import { fullMsrSlot, GUEST_CR4 } from "./vmx_vmcs.ts";
@@ -105,7 +106,13 @@ export function vmxFullAfterExit(cx: Cx, vti: VmxThread, full: VmxFullGuest): vo
   full.cr2 = readCr(cx, 2);
   vti.guestCr3 = vmread(cx, "GUEST_CR3");
   full.cpl = (vmread32(cx, "GUEST_SS_ACCESS_RIGHTS") >>> 5) & 3;
-  const { reason } = vti.exit;
+  const { exit } = vti, { reason } = exit;
+  // An exit while an event was being delivered: it is delivered again.
+  exit.vectoring = vmread32(cx, "IDT_VECTORING_INFORMATION");
+  if (exit.vectoring < 0) {
+    exit.vectoringError = vmread32(cx, "IDT_VECTORING_ERROR_CODE");
+    exit.instructionLength = vmread32(cx, "EXIT_INSTRUCTION_LENGTH");
+  }
   if (reason === EXIT_REASON.CR_ACCESS) {
     full.cr0 = vmread(cx, "GUEST_CR0");
     full.cr4 = vmread(cx, "GUEST_CR4");
@@ -150,7 +157,8 @@ export function* vmxFullExit(cx: Cx, vti: VmxThread, full: VmxFullGuest, at: Gva
     case EXIT_REASON.CR_ACCESS:
       return yield* controlRegister(cx, vti, full, at);
     case EXIT_REASON.MOV_DR:
-      return yield* debugRegister(cx, vti, full, at);
+      // This exit alone comes before the check of the privilege level.
+      return full.cpl === 0 ? yield* debugRegister(cx, vti, full, at) : raise(full, GP);
     case EXIT_REASON.RDMSR:
       return yield* readMsr(cx, vti, full, at);
     case EXIT_REASON.WRMSR:
@@ -194,6 +202,13 @@ function gprField(n: number): TrapField {
 }
 const gprAt = (at: Gva, n: number) => gva(at + BigInt(TF[gprField(n)]));
 
+/** What the processor can; it runs a guest. */
+function capabilityOf(cx: Cx): VmxCapability {
+  const { capability } = cx.k.vmm;
+  kassert(typeof capability === "object", "vmx: no capability");
+  return capability;
+}
+
 /** MOV to and from control registers, CLTS, LMSW, as far as they exit. */
 function* controlRegister(cx: Cx, vti: VmxThread, full: VmxFullGuest, at: Gva): Exec<void> {
   const q = Number(vti.exit.qualification & 0xffff_ffffn);
@@ -214,16 +229,17 @@ function* controlRegister(cx: Cx, vti: VmxThread, full: VmxFullGuest, at: Gva): 
     if (value > 15n) return raise(full, GP);
     full.cr8 = value;
   } else if (n === 3) {
-    // Only where the processor cannot let the guest do it.
-    vti.guestCr3 = value & ~(1n << 63n);
-    write("GUEST_CR3", vti.guestCr3);
+    // Only where the processor cannot let the guest do it. There are no PCIDs: bit 63 is reserved like all others beyond the address.
+    if (value >> BigInt(capabilityOf(cx).physicalBits) !== 0n) return raise(full, GP);
+    vti.guestCr3 = value;
+    write("GUEST_CR3", value);
   } else if (n === 0) {
     if (((value ^ full.cr0) & ~(CR0_OWN | CR0_CACHE)) !== 0n) return raise(full, GP);
     write("GUEST_CR0", (full.cr0 & ~CR0_OWN) | (value & CR0_OWN));
     write("CR0_READ_SHADOW", value);
   } else {
     const fixed = full.cr4 & CR4_VMXE;
-    const allowed = GUEST_CR4 | CR4_OWN | CR4_TAKEN;
+    const allowed = (GUEST_CR4 | CR4_OWN | CR4_TAKEN) & capabilityOf(cx).cr4Fixed[1];
     if ((value & ~allowed) !== 0n || (value & 0x20n) === 0n) return raise(full, GP);
     write("GUEST_CR4", value | fixed);
     write("CR4_READ_SHADOW", value);

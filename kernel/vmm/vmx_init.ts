@@ -16,6 +16,7 @@ import type { Cx } from "../context.ts";
 import { kassert } from "../kern/panic.ts";
 import { log } from "../kern/subr_prf.ts";
 import { lwktCpusyncSimple } from "../lwkt/cpusync.ts";
+import { ipiqEnqueue } from "../lwkt/ipiq.ts";
 import { pmapKextract } from "../pmap/pmap_extract.ts";
 import { kmemAlloc } from "../vm/vm_kern.ts";
 import type { VmxCapability } from "./vmm_state.ts";
@@ -112,6 +113,7 @@ export function vmxInit(cx: Cx): VmxCapability | string {
     eptVpidCap,
     cr0Fixed: [rdmsr(cx, MSR.VMX_CR0_FIXED0), rdmsr(cx, MSR.VMX_CR0_FIXED1)],
     cr4Fixed: [rdmsr(cx, MSR.VMX_CR4_FIXED0), rdmsr(cx, MSR.VMX_CR4_FIXED1)],
+    physicalBits: Number(cpuid(cx, 0x8000_0008)[0] & 0xffn),
     hasAd: (eptVpidCap & EPT_CAP.ACCESSED_DIRTY) !== 0n,
   };
 }
@@ -183,10 +185,17 @@ function vmxEnableCpu(cx: Cx): void {
   pcpu.on = true;
 }
 
-/** The reverse (`vmx_disable`). Preconditions: no process is in VMM mode. */
-export function* vmxDisable(cx: Cx): Exec<void> {
-  kassert(cx.k.vmm.procs.size === 0, "vmx_disable: a process is in VMM mode");
-  yield* lwktCpusyncSimple(cx, cx.k.lwkt.smpActiveMask, vmxDisableCpu, undefined);
+/**
+ * The reverse (`vmx_disable`): each processor leaves VMX operation when it next looks at its messages. Preconditions: no process is in VMM mode. Who
+ * enables again comes behind it, as its rendezvous goes through the same queues.
+ */
+export function vmxDisableLater(cx: Cx): void {
+  const { vmm, lwkt } = cx.k;
+  kassert(vmm.procs.size === 0, "vmx_disable: a process is in VMM mode");
+  for (const gd of lwkt.gds) {
+    if (gd === cx.gd) vmxDisableCpu(cx);
+    else ipiqEnqueue(cx, gd, vmxDisableCpu, undefined);
+  }
 }
 
 function vmxDisableCpu(cx: Cx): void {

@@ -31,8 +31,8 @@ import type { Pc64 } from "../platform/pc64/pc64.ts";
 import type { Pmap } from "../pmap/pmap.ts";
 import { userret } from "../trap/trap.ts";
 import type { VmmProc, VmxThread } from "./vmm_state.ts";
-import { EXIT_REASON, INVEPT } from "./vmx_defs.ts";
-import { vmxHandleExit } from "./vmx_exit.ts";
+import { EXIT_REASON, INTR_INFO, INVEPT } from "./vmx_defs.ts";
+import { vmxHandleExit, vmxNonCanonicalRip } from "./vmx_exit.ts";
 import { vmxFullAfterExit, vmxFullBeforeEntry } from "./vmx_full.ts";
 import { invept, vmread, vmread32, vmwrite, vmxErrorText, vmxInstructionError } from "./vmx_instr.ts";
 import { vmxLoad } from "./vmx_vmcs.ts";
@@ -56,9 +56,15 @@ export function* vmxVmrun(cx: Cx): Exec<void> {
       yield* tsleep(cx, vti.full, PCATCH, "vmhlt", 0);
       continue;
     }
+    const at = cx.lwp!.lwpMdRegs!;
+    if (!isCanonical(yield* cx.cpu.load64(gva(at + BigInt(TF.rip))))) {
+      // Behind an instruction at the end of the lower half: VM entry would fail where the fetch should.
+      cx.setInterrupts(true);
+      yield* vmxNonCanonicalRip(cx, vti, at);
+      continue;
+    }
     if (!(yield* vmxLoad(cx, vti))) continue;
     if (!(yield* mayEnter(cx, vti.vp))) continue;
-    const at = cx.lwp!.lwpMdRegs!;
     yield* loadGuest(cx, vti, at);
     checkEpt(cx, vti);
     yield* enter(cx, vti, at);
@@ -94,6 +100,10 @@ export function vmxUnlock(cx: Cx, vp: VmmProc): void {
   wakeup(cx, vp);
 }
 
+function isCanonical(address: bigint): boolean {
+  return BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
+}
+
 /** Registers that the VMCS has, from the frame and the thread. */
 function* loadGuest(cx: Cx, vti: VmxThread, at: bigint): Exec<void> {
   const word = (offset: number) => cx.cpu.load64(gva(at + BigInt(offset)));
@@ -105,13 +115,19 @@ function* loadGuest(cx: Cx, vti: VmxThread, at: bigint): Exec<void> {
     vmxFullBeforeEntry(cx, vti, vti.full, rflags);
   } else {
     vmwrite(cx, "GUEST_RFLAGS", (rflags & RFLAGS_ALLOWED) | RFLAGS_ALWAYS);
-    vmwrite(cx, "GUEST_CR3", vti.guestCr3);
-    vmwrite(cx, "GUEST_FS_BASE", vti.lwp.lwpTls);
-    vmwrite(cx, "GUEST_GS_BASE", vti.lwp.lwpGsbase);
+    loadContext(cx, vti);
     // Left over from an exit behind STI or MOV SS: the registers may be others' now.
     vmwrite(cx, "GUEST_INTERRUPTIBILITY", 0);
     vmwrite(cx, "GUEST_PENDING_DEBUG", 0);
   }
+}
+
+/** CR3 and the segment bases of a guest of ring 3, which cannot change them: written when they are others than before. */
+function loadContext(cx: Cx, vti: VmxThread): void {
+  const { written, lwp } = vti;
+  if (written.cr3 !== vti.guestCr3) vmwrite(cx, "GUEST_CR3", written.cr3 = vti.guestCr3);
+  if (written.fsBase !== lwp.lwpTls) vmwrite(cx, "GUEST_FS_BASE", written.fsBase = lwp.lwpTls);
+  if (written.gsBase !== lwp.lwpGsbase) vmwrite(cx, "GUEST_GS_BASE", written.gsBase = lwp.lwpGsbase);
 }
 
 /** The pmap with the EPT tables. */
@@ -162,16 +178,18 @@ function* readExit(cx: Cx, vti: VmxThread, at: bigint): Exec<void> {
     panic(cx, `vmx_vmrun: VM entry failed, reason ${exit.reason}, qualification ${exit.qualification}`);
   }
   if (vti.full !== undefined) vmxFullAfterExit(cx, vti, vti.full);
-  if (exit.reason !== EXIT_REASON.EXT_INTR) {
-    exit.interruption = vmread32(cx, "EXIT_INTERRUPTION_INFORMATION");
-    exit.interruptionError = vmread32(cx, "EXIT_INTERRUPTION_ERROR_CODE");
-    exit.instructionLength = vmread32(cx, "EXIT_INSTRUCTION_LENGTH");
-    exit.vectoring = vmread32(cx, "IDT_VECTORING_INFORMATION");
-    exit.vectoringError = vmread32(cx, "IDT_VECTORING_ERROR_CODE");
-  }
-  if (exit.reason === EXIT_REASON.EPT_VIOLATION || exit.reason === EXIT_REASON.EPT_MISCONFIG) {
+  const { reason } = exit;
+  if (reason === EXIT_REASON.EPT_VIOLATION || reason === EXIT_REASON.EPT_MISCONFIG) {
     exit.guestPhysical = vmread(cx, "GUEST_PHYSICAL_ADDRESS");
     exit.guestLinear = vmread(cx, "GUEST_LINEAR_ADDRESS");
+  } else if (reason !== EXIT_REASON.EXT_INTR) {
+    exit.instructionLength = vmread32(cx, "EXIT_INSTRUCTION_LENGTH");
+  }
+  if (reason === EXIT_REASON.EXCEPTION) {
+    exit.interruption = vmread32(cx, "EXIT_INTERRUPTION_INFORMATION");
+    if (exit.interruption & INTR_INFO.DELIVER_CODE) {
+      exit.interruptionError = vmread32(cx, "EXIT_INTERRUPTION_ERROR_CODE");
+    }
   }
   yield* put(TF.rip, vmread(cx, "GUEST_RIP"));
   yield* put(TF.rsp, vmread(cx, "GUEST_RSP"));

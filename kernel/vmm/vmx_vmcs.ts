@@ -241,7 +241,8 @@ function* clearOld(cx: Cx, old: VmxThread): Exec<void> {
   const pcpu = cx.k.vmm.pcpu[cx.gd.gdCpuid]!;
   if (cx.k.bug("vmx-loaded-before-clear")) {
     pcpu.loadedVmx = undefined;
-    for (let i = 0; i < 8; i++) yield* cx.racePoint();
+    // Room for the other processor: its thread is still on its way when this one looks for another VMCS.
+    for (let i = 0; i < 150; i++) yield* cx.racePoint();
     vmclear(cx, old.vmcsPa);
     if (old.activeCpu === cx.gd.gdCpuid) {
       old.activeCpu = -1;

@@ -192,7 +192,7 @@ export const HUNTS: readonly Hunt[] = [
   {
     bug: "vmx-loaded-before-clear",
     cpus: 2,
-    seeds: 20,
+    seeds: 10,
     witness: /^(panic: vmx_vmrun: VMRESUME)/,
     act: swapThreads,
   },

@@ -212,7 +212,7 @@ export function* swapThreads(cx: Cx, stage: Stage): Exec<void> {
   for (let i = 0; i < guests; i++) {
     yield* guest(cx, stage, i, {
       main(a) {
-        times(a, "again", 12, () => {
+        times(a, "again", 20, () => {
           call(a, NR.getpid);
           call(a, NR.migrate, BigInt(i));
           call(a, NR.getpid);

@@ -43,8 +43,8 @@ export const DESIGNS: readonly {
   },
 ];
 
-/** Bytes of memory that a guest gets, unless the workload wants more. */
-export const GUEST_MEMORY: number = 16 << 20;
+/** Bytes of memory that a guest gets. */
+export const GUEST_MEMORY: number = 24 << 20;
 
 /** Whether a kind needs VMX with EPT. */
 export function needsEpt(kind: Kind): boolean {
@@ -52,19 +52,18 @@ export function needsEpt(kind: Kind): boolean {
 }
 
 /**
- * What the host's first process runs: the commands one after the other, or one vkernel whose shell runs them. The vkernel first uses all of its
- * memory once, unless it is to be cold: that the host has not given it some page yet would otherwise be part of every operation, as long as there
- * are such pages.
+ * What the host's first process runs: the commands one after the other, or one vkernel whose shell runs them. Between the cold ones and the others the
+ * vkernel uses all of its memory once: that the host has not given it some page yet would otherwise be part of every operation, as long as
+ * there are such pages.
  */
 export function rowCommands(
   kind: Kind,
   cpus: number,
-  memory: number,
-  commands: readonly (readonly string[])[],
-  warm = true,
+  cold: readonly (readonly string[])[],
+  warm: readonly (readonly string[])[],
 ): readonly (readonly string[])[] {
-  if (kind === "host") return commands;
-  const before = warm ? [["/bin/vkbench", "touch", "2"]] : [];
-  const command = [...before, ...commands].map((words) => words.join(" ")).join("; ");
-  return [vkernelWords({ kind, memory, cpus, command })];
+  if (kind === "host") return [...cold, ...warm];
+  const touch = warm.length > 0 ? [["/bin/vkbench", "touch", "2"]] : [];
+  const command = [...cold, ...touch, ...warm].map((words) => words.join(" ")).join("; ");
+  return [vkernelWords({ kind, memory: GUEST_MEMORY, cpus, command })];
 }

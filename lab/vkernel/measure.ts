@@ -1,12 +1,12 @@
 /**
- * Measures one row: a workload on the host kernel, or in a vkernel on it, on a machine of its own.
+ * Measures rows: workloads on the host kernel, or in a vkernel on it, on a machine of their own.
  *
  * Room: `lab/vkernel/`; imports the machine, the kernel, and the lab's archive of user/.
  *
- * A fresh machine boots the host kernel, with the CPU model's TLB geometry. The operation is carried out `count` times to warm up, `count` times,
- * and `2 · count` times, each time by a process of its own; vkbench says on the console when it begins and when it is done. What the last run counted between
- * these marks, less what the one before counted, divided by `count`, is what one operation costs. Marks, starts and ends of programs, and of
- * the vkernel, cancel out. Clock interrupts do not: they belong to the time that an operation takes. The same options give the same figures.
+ * A fresh machine boots the host kernel, with the CPU model's TLB geometry, and perhaps one vkernel on it. Each operation is carried out `count`
+ * times to warm up, `count` times, and `2 · count` times, each time by a process of its own; vkbench says on the console when it begins and when it is done. What
+ * the last run counted between these marks, less what the one before counted, divided by `count`, is what one operation costs. Marks, starts and
+ * ends of programs cancel out. Clock interrupts do not: they belong to the time that an operation takes. The same options give the same figures.
  *
  * @module
  */
@@ -15,9 +15,9 @@ import { type CpuModel, cpuModels, customModel } from "../../hw/cpuid.ts";
 import { bootKernel } from "../../kernel/boot.ts";
 import type { Kernel, KernelOptions } from "../../kernel/kernel.ts";
 import { CountReader, type Counts, grown, perOperation } from "./counts.ts";
-import { GUEST_MEMORY, type Kind, rowCommands } from "./kinds.ts";
+import { type Kind, rowCommands } from "./kinds.ts";
 import { type Mark, MarkReader } from "./marks.ts";
-import { commandOf, countOf, type Workload } from "./workloads.ts";
+import { commandOf, countOf, programOf, type Workload } from "./workloads.ts";
 
 /** Bytes of the host's RAM. */
 const HOST_MEMORY = 96 << 20;
@@ -26,29 +26,39 @@ const HOST_MEMORY = 96 << 20;
  * slices of thousands of instructions, an IPI would take tens of microseconds.)
  */
 const QUANTUM: readonly [number, number] = [20, 100];
-/** A row that takes more instructions than this hangs. */
+/** A machine that takes more instructions than this hangs. */
 const STEPS_MAX = 4e9;
+/** Lines of the console that an error shows. */
+const TAIL_LINES = 12;
 
-/** What is measured. */
-export interface RowOptions {
+/** One workload to measure. */
+export interface Job {
   readonly workload: Workload;
+  /** vkbench's ARG, instead of the workload's own. */
+  readonly argument?: number;
+}
+
+/** Where, and on what. */
+export interface Place {
   readonly kind: Kind;
   /** Name of one of `cpuModels`, or such a name and `-noad`. */
   readonly model: string;
   /** Processors of the machine, and virtual processors of the guest. */
   readonly cpus: number;
-  /** vkbench's ARG, instead of the workload's own. */
-  readonly argument?: number;
-  /** What tells this row from another of the same workload, kind and model: the design that the host was told to use. */
+  /** What tells these rows from others of the same kind and model: the design that the host was told to use. */
   readonly label?: string;
+  /** Further options of the host kernel: that design. */
+  readonly kernel?: Partial<KernelOptions>;
+}
+
+/** What is measured. */
+export interface MeasureOptions extends Place {
+  /** The files of the host's root. */
+  readonly archives: readonly Uint8Array[];
   /** Fewer operations. */
   readonly quick?: boolean;
   /** Seed of the machine. Default: 1. */
   readonly seed?: number;
-  /** The files of the host's root. */
-  readonly archives: readonly Uint8Array[];
-  /** Further options of the host kernel: designs to compare. */
-  readonly kernel?: Partial<KernelOptions>;
   /** Further options of the machine. */
   readonly machine?: MachineOptions;
 }
@@ -74,6 +84,14 @@ export interface Row {
 /** Why there is no row: the guest does not exist there, or did not get through. */
 export class RowError extends Error {
   override name = "RowError";
+  /** The workload that did not come to its end. */
+  readonly workload: string;
+
+  /** @param workload The workload that did not come to its end. */
+  constructor(workload: string, message: string) {
+    super(message);
+    this.workload = workload;
+  }
 }
 
 /** Whether a model can run a kind of guest, and with accessed and dirty flags for EPT: by what its capability MSRs will say. */
@@ -102,18 +120,34 @@ function geometryOf(name: string): string {
   return name.endsWith(NO_AD) ? name.slice(0, -NO_AD.length) : name;
 }
 
+/** One run of vkbench. */
+interface Run {
+  readonly job: Job;
+  readonly words: readonly string[];
+}
+
 /**
- * Measures.
+ * Measures workloads one after the other on one machine.
  *
- * @throws {RowError} when the workload did not come to its end.
+ * @param done Told of each row.
+ * @throws {RowError} when one did not come to its end; the rows before it have been told.
  */
-export function measureRow(options: RowOptions): Row {
-  const { workload, kind, cpus } = options;
+export function measureRows(jobs: readonly Job[], options: MeasureOptions, done: (row: Row) => void): void {
+  const { kind, cpus } = options;
   const model = modelOf(options.model);
-  const count = countOf(workload, cpus, options.quick ?? false);
-  const commands = ([1, 1, 2] as const).map((times) =>
-    commandOf(workload, cpus, count, times, options.argument)
+  const countFor = ({ workload }: Job) => countOf(workload, cpus, options.quick ?? false);
+  // Those that want a guest's memory unused come first.
+  const sorted = [...jobs].sort((a, b) =>
+    Number(b.workload.cold ?? false) - Number(a.workload.cold ?? false)
   );
+  const runs: Run[] = sorted.flatMap((job) =>
+    ([1, 1, 2] as const).map((times) => ({
+      job,
+      words: commandOf(job.workload, cpus, countFor(job), times, job.argument),
+    }))
+  );
+  const cold = runs.filter(({ job }) => job.workload.cold).length;
+  const words = runs.map((run) => run.words);
   const machine = new Machine({
     memory: HOST_MEMORY,
     cpus,
@@ -129,48 +163,60 @@ export function measureRow(options: RowOptions): Row {
   const kernel = bootKernel(machine, {
     archives: options.archives,
     guest: { onKernel: (k) => guests.push(k) },
-    commands: rowCommands(kind, cpus, workload.memory ?? GUEST_MEMORY, commands, !workload.cold),
+    commands: rowCommands(kind, cpus, words.slice(0, cold), words.slice(cold)),
     verbose: false,
     faultReports: false,
     ...options.kernel,
   });
   kernel.vmMap.vkernelEnable = kind !== "host";
-  const counts = new CountReader(machine, kernel, guests);
-  const runs: Counts[] = [];
+  const reader = new CountReader(machine, kernel, guests);
+  const found: Counts[] = [];
   let begun: Counts | undefined;
-  const marks = new MarkReader((mark: Mark) => {
-    if (mark.workload !== (workload.program ?? workload.name)) return;
-    const now = counts.read();
-    if (mark.what === "begin") begun = now;
+  const marks = new MarkReader(({ workload, what }: Mark) => {
+    const run = runs[found.length];
+    if (run === undefined || workload !== programOf(run.job.workload)) return;
+    const now = reader.read();
+    if (what === "begin") begun = now;
     else if (begun !== undefined) {
-      runs.push(grown(begun, now));
+      found.push(grown(begun, now));
       begun = undefined;
+      if (found.length % 3 === 0) done(rowOf(run.job, found.at(-2)!, found.at(-1)!));
       // What comes after the last mark nobody looks at.
-      if (runs.length === commands.length) machine.interrupt();
+      if (found.length === runs.length) machine.interrupt();
     }
+  });
+  const rowOf = (job: Job, once: Counts, twice: Counts): Row => ({
+    workload: job.workload.name,
+    kind,
+    model: model.name,
+    eptAd: eptAdOf(model),
+    cpus,
+    ...(job.argument === undefined ? {} : { argument: job.argument }),
+    ...(options.label === undefined ? {} : { label: options.label }),
+    operations: countFor(job),
+    counts: perOperation(once, twice, countFor(job)),
   });
   machine.trace.on(["port"], ({ port, write, value }) => {
     if (port === 0x3f8 && write) marks.take(value);
   });
   const stop = machine.run({ steps: STEPS_MAX });
-  if (runs.length !== commands.length) {
-    const what = `${workload.name} in ${kind} on ${model.name}, ${cpus} processors`;
-    const error = stop.reason === "panic" && stop.error instanceof Error ? `\n${stop.error.stack}` : "";
-    throw new RowError(
-      `${what}: ended with "${stop.reason}" after ${runs.length} of ${commands.length} runs:${error}\n${
-        marks.text.slice(-2000)
-      }`,
-    );
-  }
-  return {
-    workload: workload.name,
-    kind,
-    model: model.name,
-    eptAd: eptAdOf(model),
-    cpus,
-    ...(options.argument === undefined ? {} : { argument: options.argument }),
-    ...(options.label === undefined ? {} : { label: options.label }),
-    operations: count,
-    counts: perOperation(runs[1]!, runs[2]!, count),
-  };
+  if (found.length === runs.length) return;
+  const { job } = runs[found.length]!;
+  const error = stop.reason === "panic" && stop.error instanceof Error ? `\n${stop.error.stack}` : "";
+  throw new RowError(
+    job.workload.name,
+    `${job.workload.name} in ${kind} on ${model.name}, ${cpus} processors: ended with "${stop.reason}":${error}\n` +
+      marks.text.split("\n").slice(-TAIL_LINES).join("\n"),
+  );
+}
+
+/**
+ * Measures one workload.
+ *
+ * @throws {RowError} when it did not come to its end.
+ */
+export function measureRow(job: Job, options: MeasureOptions): Row {
+  const rows: Row[] = [];
+  measureRows([job], options, (row) => rows.push(row));
+  return rows[0]!;
 }

@@ -36,7 +36,9 @@ export const EVENTS: Readonly<Record<string, Events>> = {
   syscall: { syscalls: 1, faults: 0, changes: 0 },
   zfod: { syscalls: 0, faults: 1, changes: 0 },
   fresh: { syscalls: 0, faults: 1, changes: 0 },
-  cow: { syscalls: 0, faults: 1, changes: 1 },
+  // The page leaves the mappings of both, child and parent, before the child gets its copy. A processor need not hear of a space that it is
+  // not in; the host of a vkernel must, since it alone knows what it has made of that space's tables.
+  cow: { syscalls: 0, faults: 1, changes: 2 },
   // Writing forbidden: the entry changes. Allowed again: it does not, the fault that follows changes it.
   mprotect: { syscalls: 2, faults: 1, changes: 2 },
 };
@@ -73,8 +75,9 @@ export function predict(workload: string, kind: Kind, cpus: number): Prediction 
         vpteWalks: 0,
       };
     case "ring0":
-      // Faults, system calls and INVLPG stay inside; an IPI to each other virtual processor is a call of the host's.
-      return { crossings: 0, exits: changes * others + first, vpteWalks: 0 };
+      // Not in section 22. Faults, system calls and INVLPG stay inside. An IPI to another virtual processor is a signal: a call to send it,
+      // an exit there, and a call there to ask what has come. (Calls to yield while it waits are not foreseen.)
+      return { crossings: 0, exits: 3 * changes * others + first, vpteWalks: 0 };
   }
 }
 

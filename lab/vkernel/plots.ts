@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { generationsFor } from "./costs.ts";
+import { GENERATIONS, generationsFor } from "./costs.ts";
 import type { CountName } from "./counts.ts";
 import { estimate, PART_NAMES, PARTS, singleRowOf } from "./estimate.ts";
 import { type Kind, KINDS } from "./kinds.ts";
@@ -19,9 +19,10 @@ export interface Plot {
   readonly svg: string;
 }
 
-/** The model whose rows the figures of one processor show: the last that has accessed and dirty flags, else the last. */
+/** The model that the figures of one model show: the one that designs or numbers of processors were measured on; else the last that has EPT flags. */
 function shownModel(rows: readonly Row[]): string | undefined {
-  return (rows.findLast((row) => row.eptAd === true) ?? rows.at(-1))?.model;
+  const special = rows.findLast((row) => row.label !== undefined || row.cpus > 1);
+  return (special ?? rows.findLast((row) => row.eptAd === true) ?? rows.at(-1))?.model;
 }
 
 /** Rows of one processor on one model, by workload; `only` kinds. */
@@ -30,7 +31,9 @@ function panelsOf(
   panel: (title: string, rows: readonly Row[]) => BarPanel,
 ): BarPanel[] {
   return WORKLOADS.flatMap(({ name }) => {
-    const of = rows.filter((row) => row.workload === name && row.argument === undefined);
+    const of = rows.filter((row) =>
+      row.workload === name && row.argument === undefined && row.label === undefined
+    );
     const sorted = KINDS.flatMap((kind) => of.filter((row) => row.kind === kind));
     return sorted.length === 0 ? [] : [panel(name, sorted)];
   });
@@ -181,6 +184,37 @@ function processorsPlot(rows: readonly Row[]): Plot[] {
   return [{ name: "processors", svg: renderFigure(figure) }];
 }
 
+/** The workloads that the figure of generations shows. */
+const BY_GENERATION = ["syscall", "zfod", "pingpong", "build"] as const;
+
+/** The same operations at the prices of one generation of processors after the other, each with the counts of a model of that generation. */
+function generationsPlot(rows: readonly Row[]): Plot[] {
+  const plain = rows.filter((row) => row.cpus === 1 && row.label === undefined && row.argument === undefined);
+  const shown = GENERATIONS.flatMap((generation) => {
+    const model = generation.models.find((name) => plain.some((row) => row.model === name));
+    return model === undefined ? [] : [{ generation, model }];
+  });
+  if (shown.length < 2) return [];
+  const kinds = KINDS.filter((kind) => plain.some((row) => row.kind === kind));
+  const panels = BY_GENERATION.filter((name) => plain.some((row) => row.workload === name)).map((
+    name,
+  ): LinePanel => ({
+    ...linePanel(name, "µs, estimated", "", shown, kinds, (kind, { generation, model }) => {
+      const row = plain.find((row) => row.workload === name && row.kind === kind && row.model === model);
+      return row === undefined ? undefined : estimate(row, generation).total / 1000;
+    }),
+    points: shown.map(({ generation }) => generation.name),
+  }));
+  const figure: Figure = {
+    description: "Estimated processor time of one operation by generation of processors, one processor",
+    series: kinds,
+    columns: 2,
+    size: [310, 130],
+    panels,
+  };
+  return [{ name: "generations", svg: renderFigure(figure) }];
+}
+
 /** What a TLB miss costs: references of a pointer chase over growing memory. */
 function chasePlot(rows: readonly Row[]): Plot[] {
   const of = rows.filter((row) => row.workload === "chase" && row.argument !== undefined && row.cpus === 1);
@@ -215,52 +249,62 @@ function flagsPlot(rows: readonly Row[]): Plot[] {
   ];
   if (models.length < 2) return [];
   const kinds: readonly Kind[] = ["vmm", "ring0"];
-  const panels = WORKLOADS.flatMap(({ name }): BarPanel[] => {
-    const bars = kinds.flatMap((kind) =>
-      models.flatMap((model) => {
+  const panels = WORKLOADS.flatMap(({ name }) =>
+    kinds.flatMap((kind): BarPanel[] => {
+      const bars = models.flatMap((model) => {
         const row = rows.find((row) =>
           row.workload === name && row.kind === kind && row.model === model && row.cpus === 1 &&
           row.argument === undefined && row.label === undefined
         );
         if (row === undefined) return [];
         const { exits, eptViolations } = row.counts.totals;
-        return [{ name: `${kind} ${model}`, values: [Math.max(0, exits - eptViolations), eptViolations] }];
-      })
-    );
-    return bars.length === 0 ? [] : [{ kind: "bars", title: name, unit: "exits per operation", bars }];
-  });
+        return [{ name: model, values: [Math.max(0, exits - eptViolations), eptViolations] }];
+      });
+      // Where a workload has no violations the flags make no difference.
+      const differ = bars.some(({ values: [, violations] }) => violations! > 0.005);
+      return differ ? [{ kind: "bars", title: `${name}, ${kind}`, unit: "exits per operation", bars }] : [];
+    })
+  );
   if (panels.length === 0) return [];
   const figure: Figure = {
     description: "VM exits of one operation with and without accessed and dirty flags in EPT",
     series: ["other VM exits", "EPT violations"],
     columns: 2,
-    size: [64 * models.length * kinds.length, 110],
+    size: [72 * models.length, 110],
     panels,
   };
   return [{ name: "ept-flags", svg: renderFigure(figure) }];
 }
 
-/** The designs of the VMM beside each other: what they cost the host. */
+/** The designs of the VMM beside each other, in what they differ in at all. */
 function designsPlot(rows: readonly Row[]): Plot[] {
   const model = rows.findLast((row) => row.label !== undefined)?.model;
   const shown = rows.filter((row) =>
     row.kind === "vmm" && row.model === model && row.cpus === 1 && row.argument === undefined
   );
+  const counts = ["exits", "guestWalks", "twinCopies", "twinUpdates", "adEmulated"] as const;
   const panels = WORKLOADS.flatMap(({ name }): BarPanel[] => {
-    const bars = shown.filter((row) => row.workload === name).map((row) => {
-      const { exits, eptViolations, syscalls, traps } = row.counts.totals;
-      return {
-        name: row.label ?? "default",
-        values: [Math.max(0, exits - eptViolations), eptViolations, syscalls + traps],
-      };
-    });
-    return bars.length < 2 ? [] : [{ kind: "bars", title: name, unit: "per operation", bars }];
+    const of = shown.filter((row) => row.workload === name);
+    const bars = of.map((row) => ({
+      name: row.label ?? "default",
+      values: counts.map((count) => Math.max(0, row.counts.totals[count])),
+    }));
+    const differ = bars.some((bar) =>
+      bar.values.some((value, i) => Math.abs(value - bars[0]!.values[i]!) > 0.5)
+    );
+    return differ ? [{ kind: "bars", title: name, unit: "per operation", bars }] : [];
   });
   if (panels.length === 0) return [];
   const figure: Figure = {
     description:
-      `VM exits of one operation by what the host was told to do, kind vmm, ${model}, one processor`,
-    series: ["other VM exits", "EPT violations", "host system calls and traps"],
+      `What one operation costs by what the host was told to do, kind vmm, ${model}, one processor`,
+    series: [
+      "VM exits",
+      "software walks of guest tables",
+      "copies by own addresses",
+      "map changes applied twice",
+      "A/D bits emulated",
+    ],
     columns: 2,
     size: [250, 110],
     panels,
@@ -274,6 +318,7 @@ export function plots(rows: readonly Row[]): Plot[] {
     ...crossingsPlot(rows),
     ...timePlots(rows),
     ...exitsPlot(rows),
+    ...generationsPlot(rows),
     ...processorsPlot(rows),
     ...chasePlot(rows),
     ...flagsPlot(rows),

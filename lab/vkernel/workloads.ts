@@ -24,8 +24,6 @@ export interface Workload {
   readonly argument?: (cpus: number, count: number) => number;
   /** Measured on one processor only: more would only be idle. */
   readonly single?: boolean;
-  /** Bytes of memory that a guest needs for it; default: GUEST_MEMORY. */
-  readonly memory?: number;
   /** A guest's memory is not used up once beforehand. */
   readonly cold?: boolean;
   /** Needs Debian's busybox in /bin. */
@@ -74,7 +72,6 @@ export const WORKLOADS: readonly Workload[] = [
     quick: 4096,
     argument: () => 8,
     single: true,
-    memory: 32 << 20,
   },
   {
     name: "build",
@@ -82,7 +79,6 @@ export const WORKLOADS: readonly Workload[] = [
     count: 3,
     quick: 1,
     single: true,
-    memory: 32 << 20,
     busybox: true,
   },
 ];
@@ -96,6 +92,11 @@ export function workloadOf(name: string): Workload {
     );
   }
   return found;
+}
+
+/** What vkbench calls it. */
+export function programOf(workload: Workload): string {
+  return workload.program ?? workload.name;
 }
 
 /** How often the operation is carried out in the shorter run. */
@@ -114,7 +115,7 @@ export function commandOf(
 ): readonly string[] {
   return [
     "/bin/vkbench",
-    workload.program ?? workload.name,
+    programOf(workload),
     String(count * times),
     ...(argument === undefined ? [] : [String(argument)]),
   ];

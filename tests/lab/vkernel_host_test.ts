@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { type CountName, crossings } from "../../lab/vkernel/counts.ts";
-import { measurementArchives, planRows, renderModel, reportOf } from "../../lab/vkernel/experiment.ts";
+import { measurementArchives, planGroups, renderModel, reportOf } from "../../lab/vkernel/experiment.ts";
 import { measureRow, modelOf, type Row, RowError } from "../../lab/vkernel/measure.ts";
 import { compareWithModel } from "../../lab/vkernel/model.ts";
 import { renderTable } from "../../lab/vkernel/table.ts";
@@ -14,7 +14,7 @@ const { archives } = mayRead ? await measurementArchives() : { archives: [] };
 /** A row of few operations. */
 function row(name: string, cpus = 1, count = 10): Row {
   const workload = { ...workloadOf(name), count, countSmp: count };
-  return measureRow({ workload, kind: "host", model: "haswell", cpus, archives });
+  return measureRow({ workload }, { kind: "host", model: "haswell", cpus, archives });
 }
 
 /** Counts of a row that are not 0, of those that do not depend on the TLB's geometry. */
@@ -94,7 +94,7 @@ describe("a row", { ignore: !mayRead }, () => {
   it("that cannot be is said to be missing, with what was on the console", () => {
     const workload = { ...workloadOf("syscall"), name: "nonsense" };
     assertThrows(
-      () => measureRow({ workload, kind: "host", model: "haswell", cpus: 1, archives }),
+      () => measureRow({ workload }, { kind: "host", model: "haswell", cpus: 1, archives }),
       RowError,
       "no such work",
     );
@@ -103,13 +103,15 @@ describe("a row", { ignore: !mayRead }, () => {
 
 describe("the plan of a measurement", () => {
   it("has no guests on VMX where a model has no EPT", () => {
-    const plan = planRows(WORKLOADS, ["host", "vpte", "vmm", "ring0"], ["penryn"], [1]);
-    assertEquals([...new Set(plan.map(({ kind }) => kind))], ["host", "vpte"]);
+    const plan = planGroups(WORKLOADS, ["host", "vpte", "vmm", "ring0"], ["penryn"], [1]);
+    assertEquals([...new Set(plan.map(({ place }) => place.kind))], ["host", "vpte"]);
   });
   it("has more processors on the last model only, and only where they do something", () => {
-    const plan = planRows(WORKLOADS, ["host"], ["nehalem", "haswell"], [1, 4]).filter(({ cpus }) => cpus > 1);
-    assertEquals(new Set(plan.map(({ model }) => model)), new Set(["haswell"]));
-    assertEquals(plan.some(({ workload }) => workload.single), false);
+    const plan = planGroups(WORKLOADS, ["host"], ["nehalem", "haswell"], [1, 4]).filter(({ place }) =>
+      place.cpus > 1
+    );
+    assertEquals(new Set(plan.map(({ place }) => place.model)), new Set(["haswell"]));
+    assertEquals(plan.some(({ jobs }) => jobs.some(({ workload }) => workload.single)), false);
   });
   it("knows models whose EPT flags were taken away", () => {
     assertEquals(modelOf("haswell-noad").features.has("vmx-ept-ad"), false);

@@ -40,7 +40,7 @@ export function* interrupt(cx: Cx, pc64: Pc64, vector: number, user: boolean): E
   td.tdCritcount++;
   gd.gdIntrNestingLevel++;
   if (vector === VECTOR_IPIQ) yield* lwktProcessIpiq(cx);
-  else if (vector === VECTOR_TIMER) hardclock(cx, user);
+  else if (vector === VECTOR_TIMER) hardclock(cx, user || td.tdLwp?.lwpVmm?.interrupted === true);
   else yield* pc64.runHandlers(cx, vector - VECTOR_ISA);
   gd.gdIntrNestingLevel--;
   td.tdCritcount--;

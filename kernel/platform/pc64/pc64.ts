@@ -69,6 +69,10 @@ export class Pc64 extends SupervisorPlatform implements Platform {
     return this.k.lwkt.gds[cpu.cpu.id]!;
   }
 
+  cpuPause(_cx: Cx): Exec<void> {
+    return NOTHING;
+  }
+
   // ---- interrupts
 
   interrupt(cx: Cx, vector: number, user: boolean): Exec<void> {

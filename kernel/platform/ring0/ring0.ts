@@ -21,7 +21,7 @@ import type { Platform } from "../platform.ts";
 import { type CpuTables, SupervisorPlatform } from "../supervisor.ts";
 import type { Cothread, CothreadMemory } from "../vkernel64/cothread.ts";
 import { HostConsole, type HostIntr } from "../vkernel64/devices.ts";
-import { host, IRQ_CONSOLE, must, SIGUSR1, SYS } from "../vkernel64/host.ts";
+import { cpuPause, host, IRQ_CONSOLE, must, SIGUSR1, SYS } from "../vkernel64/host.ts";
 import { vkdAttach, type VkdHost } from "../vkernel64/vkd.ts";
 import { interrupt, runPending } from "./intr.ts";
 import type { Ring0Locore } from "./locore.ts";
@@ -39,6 +39,8 @@ export class RingCpu {
   readonly id: number;
   /** The host's thread (`td_tid`); 0 until it runs. */
   tid = 0;
+  /** Rounds of waiting for another processor. */
+  pauses = 0;
   /** While an interrupt is taken: it came in user mode. */
   user = false;
 
@@ -133,6 +135,10 @@ export class Ring0 extends SupervisorPlatform implements Platform, VkdHost {
   cothreadMemory(index: number): CothreadMemory {
     const thread = FIRST_COTHREAD + index;
     return { word: threadWord(thread), io: threadIo(thread), stackTop: threadStackTop(thread) };
+  }
+
+  cpuPause(cx: Cx): Exec<void> {
+    return cpuPause(cx.cpu, this.vcpu(cx.cpu));
   }
 
   // ---- interrupts, time

@@ -243,7 +243,7 @@ function* startOthers(cx: Cx, platform: Ring0): Exec<void> {
     platform.noteProcessor(id, tables);
     yield* cpu.store64(gva(apGlobaldata), tables.globaldata);
     yield* lwpCreate(cpu, platform.vcpus[0]!.io, apStart, id, threadStackTop(id));
-    while (k.lwkt.gds[id] === undefined) yield;
+    while (k.lwkt.gds[id] === undefined) yield* cx.pause();
   }
   k.ncpus = k.lwkt.gds.length;
   if (k.ncpus > 1) kprintf(cx, `SMP: ${k.ncpus} CPUs\n`);

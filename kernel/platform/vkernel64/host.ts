@@ -8,7 +8,7 @@
  * @module
  */
 import { gva } from "../../../hw/address.ts";
-import type { Exec, GateCpu } from "../../../hw/gates.ts";
+import { type Exec, type GateCpu, NOTHING } from "../../../hw/gates.ts";
 import { ERRNO } from "../../kern/errno.ts";
 import { syscallThrough, USER_GATE_SYSCALL, type UserSyscallResult } from "../../proc/user_gate.ts";
 import { HYPERCALL_VA } from "./vmparam.ts";
@@ -34,6 +34,7 @@ export const SYS = {
   clock_gettime: 232,
   sigprocmask: 340,
   sigaction: 342,
+  sched_yield: 331,
   umtx_sleep: 469,
   umtx_wakeup: 470,
   set_tls_area: 472,
@@ -106,6 +107,21 @@ export function* must(
   const { errno, value } = yield* host(u, number, ...args);
   if (errno !== 0) throw new HostError(what, errno);
   return value;
+}
+
+/** Rounds of waiting for another processor after which its thread gets a chance to run. */
+const PAUSES = 64;
+
+/**
+ * A round of waiting for another virtual processor, which may not run at all just now.
+ *
+ * @param waiter Counts its rounds.
+ */
+export function cpuPause(u: GateCpu, waiter: { pauses: number }): Exec<void> {
+  return ++waiter.pauses % PAUSES === 0 ? schedYield(u) : NOTHING;
+}
+function* schedYield(u: GateCpu): Exec<void> {
+  yield* host(u, SYS.sched_yield);
 }
 
 /** Puts a path at `at` for a call; gives the address. */

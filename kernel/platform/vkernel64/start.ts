@@ -11,6 +11,7 @@ import { gva, hpa } from "../../../hw/address.ts";
 import type { Exec, GateCpu } from "../../../hw/gates.ts";
 import { HISTORICAL_BUGS } from "../../bugs.ts";
 import { Cx } from "../../context.ts";
+import { ERRNO } from "../../kern/errno.ts";
 import { initMain, initMemory } from "../../kern/init_main.ts";
 import { kprintf } from "../../kern/subr_prf.ts";
 import { Kernel, type KernelOptions, type UserGate } from "../../kernel.ts";
@@ -82,6 +83,8 @@ const PAGE = 0x1000;
 const O_RDWR = 2, O_CREAT = 0x0200, O_EXCL = 0x0800;
 /** Signals for what the vkernel itself does wrong: ILL, FPE, BUS, SEGV. */
 const FAULT_SIGNALS = [4, 8, 10, 11];
+/** More than exec lets through. */
+const ARGUMENTS_MAX = 1024, ARGUMENT_BYTES_MAX = 256 * 1024;
 const EX_USAGE = 64;
 /** Pages of globaldata: the processors', and one for cothreads. */
 const GD_PAGES = 17;
@@ -105,8 +108,8 @@ export function withVkernel(options: KernelOptions): KernelOptions {
 
 /** The program `vkernel`: comes back only if it could not start. The result is the exit status. */
 export function* vkernelMain(u: GateCpu, environment: VkernelEnvironment): Exec<number> {
-  const args = parseVkernelArgs((yield* programArguments(u)).slice(1));
   try {
+    const args = parseVkernelArgs((yield* programArguments(u)).slice(1));
     yield* mapFixed(u, GD_VA, GD_PAGES * PAGE);
     yield* mapFixed(u, IO_VA, HOST_THREADS_MAX * IO_BYTES);
     if (typeof args === "string") {
@@ -124,13 +127,18 @@ export function* vkernelMain(u: GateCpu, environment: VkernelEnvironment): Exec<
   }
 }
 
-/** The words that the program was started with. */
+/**
+ * The words that the program was started with. Any program may enter this gate with any stack: what is no list of arguments has an end all the
+ * same.
+ */
 function* programArguments(u: GateCpu): Exec<string[]> {
   const sp = u.gpr(RSP), argc = Number(yield* u.load64(gva(sp)));
   const words: string[] = [];
-  for (let i = 0; i < argc; i++) {
+  if (argc > ARGUMENTS_MAX) throw new HostError(`${argc} arguments`, ERRNO.E2BIG);
+  for (let i = 0, room = ARGUMENT_BYTES_MAX; i < argc; i++) {
     const bytes: number[] = [];
     for (let at = yield* u.load64(gva(sp + BigInt(8 + i * 8)));; at++) {
+      if (--room < 0) throw new HostError("arguments", ERRNO.E2BIG);
       const byte = yield* u.load8(gva(at));
       if (byte === 0) break;
       bytes.push(byte);
@@ -303,7 +311,7 @@ function* startOthers(cx: Cx, platform: Vkernel64): Exec<void> {
   for (let id = 1; id < platform.options.ncpus; id++) {
     yield* idleStack(cx, platform, id);
     yield* lwpCreate(cpu, platform.vcpus[0]!.io, platform.locore.apInit, id, stackTop(id));
-    while (k.lwkt.gds[id] === undefined) yield;
+    while (k.lwkt.gds[id] === undefined) yield* cx.pause();
   }
   k.ncpus = k.lwkt.gds.length;
   if (k.ncpus > 1) kprintf(cx, `SMP: ${k.ncpus} CPUs\n`);

@@ -25,6 +25,7 @@ import type { Platform, RemoteInval } from "../platform.ts";
 import { ThreadPlatform } from "../threads.ts";
 import { VM_MAX_USER_ADDRESS } from "../pc64/vmparam.ts";
 import {
+  cpuPause,
   host,
   IRQ_CONSOLE,
   MADV_INVAL,
@@ -75,6 +76,8 @@ export class Vcpu {
   readonly id: number;
   /** The host's thread (`td_tid`); 0 until it runs. */
   tid = 0;
+  /** Rounds of waiting for another processor. */
+  pauses = 0;
   /** Interrupts may come. */
   intrEnabled = false;
   /** Between userret and the return of vmspace_ctl: guest user mode, as far as the vkernel can tell. */
@@ -179,6 +182,10 @@ export class Vkernel64 extends ThreadPlatform implements Platform, VkdHost {
   }
   setInterrupts(cx: Cx, enabled: boolean): void {
     this.vcpu(cx.cpu).intrEnabled = enabled;
+  }
+
+  cpuPause(cx: Cx): Exec<void> {
+    return cpuPause(cx.cpu, this.vcpu(cx.cpu));
   }
 
   /** Sleeps on the globaldata's first word (`cpu_idle`): whoever brings work changes it, before the sleep or in it. */

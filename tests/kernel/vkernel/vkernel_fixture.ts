@@ -39,6 +39,7 @@ export const SYS = {
   mlock: 203,
   nanosleep: 240,
   sigprocmask: 340,
+  rfork: 251,
   sigaction: 342,
   umtxSleep: 469,
   umtxWakeup: 470,
@@ -156,10 +157,15 @@ export class Vkernel {
     return count;
   }
 
-  /** A page of zeros: its physical address. */
-  *page(): Exec<bigint> {
+  /** A page that nobody has looked at yet: its physical address. */
+  take(): bigint {
     const pa = this.#first.#next;
     this.#first.#next += PAGE;
+    return pa;
+  }
+  /** A page of zeros: its physical address. */
+  *page(): Exec<bigint> {
+    const pa = this.take();
     yield* this.u.zeroBytes(this.at(pa), 4096);
     return pa;
   }

@@ -215,6 +215,23 @@ describe("vkernel_trap", () => {
     assertEquals(seen, [256n, 1n, 0n, 1n, 256n, 1n]);
   });
 
+  it("SSE registers are the thread's: into the guest, out of it, and through a signal", () => {
+    const seen: bigint[] = [];
+    runVkernel(function* (vk) {
+      const id = yield* vk.space();
+      // movq xmm0, rax; syscall; movq rbx, xmm0; syscall
+      const load = [0x66, 0x48, 0x0f, 0x6e, 0xc0, ...SYSCALL],
+        store = [0x66, 0x48, 0x0f, 0x7e, 0xc3, ...SYSCALL];
+      yield* vk.code(id, CODE, (a) => a.db(...load, ...store));
+      yield* vk.go(id, { rip: CODE, rax: 0x1234_5678_9abcn });
+      seen.push((yield* vk.go(id, { rip: CODE + 7n })).rbx);
+      yield* vk.handler(SIGUSR1);
+      yield* vk.ok(SYS.kill, yield* vk.sys(SYS.getpid), SIGUSR1);
+      seen.push((yield* vk.go(id, { rip: CODE + 7n })).rbx);
+    });
+    assertEquals(seen, [0x1234_5678_9abcn, 0x1234_5678_9abcn]);
+  });
+
   it("selectors and system flags are the host's, whatever the frame says", () => {
     let frame: Trapframe | undefined;
     runVkernel(function* (vk) {

@@ -3,7 +3,9 @@ import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { gva } from "../../../hw/address.ts";
 import type { Exec } from "../../../hw/gates.ts";
+import { RAM_BASE } from "../../../hw/state.ts";
 import { Random } from "../../../hw/random.ts";
+import { checkInvariantsWith } from "../../../kernel/pmap/invariants.ts";
 import { VM_MAX_USER_ADDRESS } from "../../../kernel/platform/pc64/vmparam.ts";
 import { kernelLeaks, type KernelUse, kernelUse } from "../../../lab/kernel_use.ts";
 import {
@@ -28,47 +30,50 @@ import {
 } from "./vkernel_fixture.ts";
 
 const SIGALRM = 14, SIGUSR1 = 30;
-const CALLS = 250;
-/** Pages that the vkernel's memory has tables, code and data in. */
+const STACK = 0x400;
+const CALLS = 400;
+/** Pages of the vkernel's memory that are tables, code and data at once: entries in their first words, code behind. */
 const FRAMES = 16n;
+/** `mov [rbx], rax; mov rdx, [rcx]; inc qword [rbx]; syscall`, and again. */
+const GUEST = [0x48, 0x89, 0x03, 0x48, 0x8b, 0x11, 0x48, 0xff, 0x03, 0x0f, 0x05, 0xeb, 0xf3];
+const GUEST_OFFSET = 64n;
+/** A window of the vkernel's own, through tables. */
+const WINDOW = 0x80_0000_0000n, WINDOW_BYTES = 1n << 39n;
 
 /** Everything random that a vkernel does, until it has made its calls. */
-function* fuzz(vk: Vkernel, random: Random, slot: bigint): Exec<void> {
+function* fuzz(vk: Vkernel, random: Random, slot: bigint, check: () => void): Exec<void> {
   const below = (n: number) => random.next() % n;
   const pick = <T>(from: readonly T[]): T => from[below(from.length)]!;
-  const id = () => pick([0n, 4096n, 8192n, 77n, (1n << 64n) - 1n]);
-  const address = () =>
+  const id = () => below(8) ? pick([0n, 4096n]) : pick([77n, (1n << 64n) - 1n]);
+  /** An address that the first four entries of each table are about. */
+  const near = () => [39n, 30n, 21n, 12n].reduce((sum, shift) => sum | BigInt(below(4)) << shift, 0n);
+  const wild = () =>
     pick([
-      ...[0n, 4096n, BigInt(below(64)) << 12n, BigInt(below(1 << 20)) << 12n, VM_MAX_USER_ADDRESS - 4096n],
-      ...[
-        VM_MAX_USER_ADDRESS,
-        1n << 47n,
-        0xffff_c000_0000_0000n,
-        SCRATCH,
-        0x80_0000_0000n,
-        BigInt(random.next()),
-      ],
+      ...[0n, VM_MAX_USER_ADDRESS - 4096n, VM_MAX_USER_ADDRESS, 1n << 47n, 0xffff_c000_0000_0000n],
+      ...[SCRATCH, WINDOW, BigInt(random.next())],
     ]);
+  const address = () => below(4) ? near() : wild();
   const length = () =>
     pick([0n, 1n, 4096n, 8192n, 1n << 21n, 1n << 39n, VM_MAX_USER_ADDRESS, (1n << 64n) - 1n]);
   /** An entry, mostly a sensible one. */
   const entry = () => {
-    const frame = below(8) === 0 ? BigInt(random.next()) << 12n : BigInt(below(Number(FRAMES))) << 12n;
-    const bits = (below(8) ? V : 0n) | (below(4) ? RW : 0n) | (below(8) ? U : 0n);
-    return frame | bits | (below(8) ? 0n : PS) | (below(8) ? 0n : NX);
+    const frame = below(16) ? BigInt(below(Number(FRAMES))) << 12n : BigInt(random.next()) << 12n;
+    const bits = (below(16) ? V : 0n) | (below(4) ? RW : 0n) | (below(8) ? U : 0n);
+    return frame | bits | (below(16) ? 0n : PS) | (below(16) ? 0n : NX);
   };
   const flags = () =>
-    pick([SHARED, PRIVATE]) | (below(4) ? FIXED : 0) | (below(3) ? VPAGETABLE : 0) | (below(4) ? 0 : ANON);
+    pick([SHARED, PRIVATE]) | (below(4) ? FIXED : 0) | (below(3) ? VPAGETABLE : 0) | (below(3) ? 0 : ANON) |
+    (below(6) ? 0 : STACK);
   for (let i = 0; i < CALLS; i++) {
-    switch (below(12)) {
+    if (i % 40 === 0) check();
+    switch (below(18)) {
       case 0:
         yield* vk.sys(SYS.create, id(), random.next(), random.next());
         break;
       case 1:
-        yield* vk.sys(SYS.destroy, id());
+        if (below(3) === 0) yield* vk.sys(SYS.destroy, id());
         break;
-      case 2:
-      case 3: {
+      case 2: {
         const how = flags();
         yield* vk.sys(
           SYS.vmmap,
@@ -82,8 +87,15 @@ function* fuzz(vk: Vkernel, random: Random, slot: bigint): Exec<void> {
         );
         break;
       }
+      case 3: {
+        // As it should be.
+        const space = id(), how = pick([SHARED, PRIVATE]) | FIXED | VPAGETABLE;
+        yield* vk.sys(SYS.vmmap, space, 0, VM_MAX_USER_ADDRESS, 7, how, vk.fd, 0);
+        yield* vk.sys(SYS.vmcontrol, space, 0, VM_MAX_USER_ADDRESS, MADV_SETMAP, entry());
+        break;
+      }
       case 4:
-        yield* vk.sys(SYS.vmunmap, id(), address(), length());
+        if (below(4) === 0) yield* vk.sys(SYS.vmunmap, id(), address(), length());
         break;
       case 5:
         yield* vk.sys(
@@ -96,30 +108,51 @@ function* fuzz(vk: Vkernel, random: Random, slot: bigint): Exec<void> {
         );
         break;
       case 6:
+        yield* vk.sys(SYS.vmcontrol, id(), near(), 4096, MADV_INVAL, 0);
+        break;
       case 7:
+        yield* vk.sys(
+          SYS.mmap,
+          WINDOW,
+          WINDOW_BYTES,
+          7,
+          pick([SHARED, PRIVATE]) | FIXED | VPAGETABLE,
+          vk.fd,
+          0,
+          WINDOW,
+        );
+        yield* vk.sys(SYS.mcontrol, WINDOW, WINDOW_BYTES, MADV_SETMAP, entry());
+        break;
       case 8:
-        // Its tables and its guests' code are the same few pages.
-        yield* vk.u.store64(vk.at((BigInt(below(Number(FRAMES))) << 12n) + BigInt(below(4)) * 8n), entry());
+        yield* vk.sys(
+          SYS.mcontrol,
+          WINDOW | near(),
+          length(),
+          pick([MADV_INVAL, MADV_INVAL, below(20)]),
+          entry(),
+        );
         break;
       case 9:
-        yield* vk.sys(SYS.mcontrol, 0x200_0000_0000n, length(), pick([MADV_INVAL, below(12)]), entry());
+        // The host reads a path there, or writes a set of signals.
+        if (below(2)) yield* vk.sys(SYS.open, WINDOW | near(), 0, 0);
+        else yield* vk.sys(SYS.sigprocmask, 1, 0, WINDOW | near());
+        break;
+      case 10:
+      case 11:
+      case 12:
+        yield* vk.u.store64(vk.at((BigInt(below(Number(FRAMES))) << 12n) + BigInt(below(4)) * 8n), entry());
         break;
       default: {
-        const words: Record<string, bigint> = {
-          rip: address(),
-          rsp: address(),
-          rbx: address(),
-          rflags: BigInt(random.next()),
-        };
-        yield* vk.setFrame(guestFrame(words), SCRATCH + slot, [below(4) ? 0n : address(), 0n]);
-        const at = below(8) ? SCRATCH + slot : address();
-        yield* vk.sys(
-          SYS.ctl,
-          id(),
-          below(16) ? RUN : below(4),
-          at,
-          below(8) ? SCRATCH + slot + 0x100n : address(),
+        const rip = below(8) ? near() + GUEST_OFFSET : address();
+        const rbx = address() + 512n, rcx = address() + 520n, rsp = address();
+        yield* vk.setFrame(
+          guestFrame({ rip, rsp, rbx, rcx, rflags: BigInt(random.next()) }),
+          SCRATCH + slot,
+          [below(4) ? 0n : address(), 0n],
         );
+        const at = below(12) ? SCRATCH + slot : address(),
+          bases = below(12) ? SCRATCH + slot + 0x100n : address();
+        yield* vk.sys(SYS.ctl, id(), below(16) ? RUN : below(4), at, bases);
       }
     }
   }
@@ -129,11 +162,19 @@ describe("a vkernel that calls the host at random", () => {
   for (const [cpus, seed] of [[1, 1], [2, 2], [3, 3]] as const) {
     it(`does no harm, with ${cpus} threads on ${cpus} processors, seed ${seed}`, () => {
       const uses: KernelUse[] = [], stale: string[] = [];
+      let check = () => {};
       const { statuses, stop, kernel } = runVkernel(
         function* (vk) {
           yield* vk.handler(SIGALRM);
           yield* vk.handler(SIGUSR1);
-          for (let i = 0n; i < FRAMES; i++) yield* vk.page();
+          for (let i = 0n; i < FRAMES; i++) {
+            const page = yield* vk.page();
+            yield* vk.u.storeBytes(vk.at(page + GUEST_OFFSET), Uint8Array.from(GUEST));
+            // So that walks arrive somewhere from the beginning.
+            for (let n = 0n; n < 4n; n++) {
+              yield* vk.u.store64(vk.at(page + n * 8n), ((i * 5n + n * 3n) % FRAMES) << 12n | V | RW | U);
+            }
+          }
           // Endless guests are interrupted.
           yield* vk.u.store64(gva(SCRATCH + 0x1008n), 20_000n);
           yield* vk.u.store64(gva(SCRATCH + 0x1018n), 20_000n);
@@ -144,12 +185,12 @@ describe("a vkernel that calls the host at random", () => {
             running++;
             tids.push(
               yield* vk.thread(function* (me) {
-                yield* fuzz(me, new Random(seed * 100 + n), BigInt(n) * 0x200n);
+                yield* fuzz(me, new Random(seed * 100 + n), BigInt(n) * 0x200n, check);
                 running--;
               }),
             );
           }
-          yield* fuzz(vk, new Random(seed), 0n);
+          yield* fuzz(vk, new Random(seed), 0n, check);
           const pid = yield* vk.sys(SYS.getpid);
           while (running > 0) {
             for (const tid of tids) yield* vk.sys(SYS.lwpKill, pid, tid, SIGUSR1);
@@ -163,7 +204,9 @@ describe("a vkernel that calls the host at random", () => {
           tlb: "sticky",
           sanitizer: true,
           steps: 60_000_000,
-          prepare(machine) {
+          prepare(machine, kernel) {
+            const read64 = (pa: number) => machine.memory.u64[(RAM_BASE + pa) / 8]!;
+            check = () => assertEquals(checkInvariantsWith(kernel, read64), []);
             machine.sanitizer?.on((use) => stale.push(`${use.access} of 0x${use.linear.toString(16)}`));
           },
           kernel: {
@@ -180,7 +223,12 @@ describe("a vkernel that calls the host at random", () => {
       );
       assertEquals([stop.reason, statuses, stale], ["poweroff", [9, 6, 9], []]);
       assertEquals(kernelLeaks(uses[0]!, uses[1]!), []);
-      assert(kernel.vkernel.traps > 5, `${kernel.vkernel.traps} traps`);
+      const { runs, vpteWalks, vpteFailures, vpteSets, trapsByNumber } = kernel.vkernel;
+      assert(
+        runs > 30 && vpteWalks > 30 && vpteSets > 10 && vpteFailures > 3,
+        `${runs} ${vpteWalks} ${vpteSets} ${vpteFailures}`,
+      );
+      assert(trapsByNumber.has(14), [...trapsByNumber.keys()].join());
     });
   }
 });

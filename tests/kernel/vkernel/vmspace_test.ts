@@ -29,6 +29,7 @@ import {
 
 const CODE = 0x40_0000n, DATA = 0x50_0000n, PAGE = 4096n;
 const ENOENT = 2, EBADF = 9, ENOMEM = 12, EFAULT = 14, EBUSY = 16, EEXIST = 17, EINVAL = 22, EOPNOTSUPP = 45;
+const RFMEM = 1 << 5;
 const SIGKILL = 9, SIGALRM = 14, SIGUSR1 = 30;
 const SYSCALL = [0x0f, 0x05], HANG = [0xeb, 0xfe];
 /** `lock inc qword [rbx]; jmp` back. */
@@ -89,6 +90,8 @@ describe("vmspace system calls", () => {
       });
       for (let i = 0; i < 3; i++) yield* vk.sys(SYS.umtxSleep, SCRATCH + 0x3ff0n, 0, 10_000);
       seen.destroyBusy = yield* vk.sys(SYS.destroy, id);
+      // An address space of its own for a process whose threads are in several: refused.
+      seen.rfork = yield* vk.sys(SYS.rfork, RFMEM);
       yield* vk.ok(SYS.lwpKill, yield* vk.sys(SYS.getpid), tid, SIGUSR1);
       yield* vk.until(() => ended);
       seen.handled = Number(yield* vk.u.load64(count));
@@ -111,7 +114,7 @@ describe("vmspace system calls", () => {
         pread: -EINVAL,
         pwriteOther: -ENOENT,
       },
-      ...{ run: 0, destroyBusy: -EBUSY, handled: 1, destroyIdle: 0 },
+      ...{ run: 0, destroyBusy: -EBUSY, rfork: -EINVAL, handled: 1, destroyIdle: 0 },
     });
   });
 

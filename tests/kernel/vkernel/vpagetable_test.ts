@@ -1,11 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { gva } from "../../../hw/address.ts";
+import { MemoryDisk } from "../../../hw/dev/virtio_blk.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Kernel } from "../../../kernel/kernel.ts";
 import {
   A,
   ANON,
+  DMAP,
   FIXED,
   M,
   MADV_INVAL,
@@ -283,6 +285,62 @@ describe("software page tables", () => {
       return -(yield* vk.sys(SYS.write, 1, KVA, 1));
     });
     assertEquals([word, statuses], [9n, [EFAULT]]);
+  });
+
+  it("a guest larger than the host's memory is paged out and in, tables and all", () => {
+    const pages = 1700n;
+    const seen: bigint[] = [], stale: string[] = [];
+    const { statuses, stop, kernel } = runVkernel(
+      function* (vk) {
+        yield* vk.ok(SYS.ftruncate, vk.fd, 0, 0x1000 * 1900);
+        yield* vk.ok(SYS.munmap, DMAP, 256 * 4096);
+        yield* vk.ok(SYS.mmap, DMAP, 0x1000 * 1900, 3, SHARED | FIXED, vk.fd, 0, 0);
+        const id = yield* vk.space(), first = 0x100_0000n, end = first + pages * PAGE;
+        yield* vk.code(
+          id,
+          CODE,
+          // 1: mov [rbx], rbx; add rbx, rdx; cmp rbx, rcx; jb 1b; 2: sub rbx, rdx; cmp [rbx], rbx; jne 3f; cmp rbx, rsi; ja 2b; 3: syscall
+          (a) =>
+            a.db(...[0x48, 0x89, 0x1b, 0x48, 0x01, 0xd3, 0x48, 0x39, 0xcb, 0x72, 0xf5])
+              .db(...[
+                0x48,
+                0x29,
+                0xd3,
+                0x48,
+                0x39,
+                0x1b,
+                0x75,
+                0x05,
+                0x48,
+                0x39,
+                0xf3,
+                0x77,
+                0xf3,
+                0x0f,
+                0x05,
+              ]),
+        );
+        for (let va = first; va < end; va += PAGE) {
+          const pa = vk.take();
+          yield* vk.u.store64(yield* vk.entry(id, va), pa | VRWU);
+        }
+        const frame = yield* vk.go(id, { rip: CODE, rbx: first, rdx: PAGE, rcx: end, rsi: first });
+        seen.push(frame.trapno, frame.rbx);
+      },
+      {
+        memory: 8 << 20,
+        cpus: 2,
+        tlb: "sticky",
+        sanitizer: true,
+        disk: new MemoryDisk(new Uint8Array(32 << 20)),
+        prepare(machine) {
+          machine.sanitizer?.on((use) => stale.push(`${use.access} of 0x${use.linear.toString(16)}`));
+        },
+        steps: 60_000_000,
+      },
+    );
+    assertEquals([stop.reason, statuses, stale, seen], ["poweroff", [0], [], [256n, 0x100_0000n]]);
+    assert(kernel.vmmeter.vSwappgsout > 100, `${kernel.vmmeter.vSwappgsout} pages went out`);
   });
 
   it("umtx in memory under tables wakes by the address", () => {

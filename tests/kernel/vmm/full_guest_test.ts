@@ -193,29 +193,32 @@ describe("a full guest (VMM_KIND_FULL)", () => {
     assertEquals(ended(booted), ["poweroff", [9]]);
   });
 
-  it("cannot reach ports, VMX or CR4 bits of the host: each is its own exception", () => {
-    const handler = CODE + 0x800n;
-    const booted = runFull((a) => {
-      loadTables(a);
-      a.movImmediate32("rdi", 0);
-      a.db(0xe6, 0xe9); // out e9h, al: #GP
-      a.db(0x0f, 0x01, 0xc4).db(0x90); // vmxoff: #UD
-      a.movImmediate32("rax", 0x2620).db(0x0f, 0x22, 0xe0).db(0x90); // mov cr4: VMXE: #GP
-      hostExit(a);
-      while (a.here < 0x800) a.db(0xcc);
-      // #GP has an error code, #UD has none
-      a.db(0x48, 0x83, 0xc4, 0x08); // add rsp, 8
-      a.label("ud").db(0x83, 0xc7, 0x01); // add edi, 1
-      a.db(0x48, 0x83, 0x04, 0x24, 0x02); // add qword [rsp], 2
-      a.iretq();
-    }, {
-      *before(guest) {
-        yield* writeTables(guest, { 13: handler, 6: handler + 4n });
-      },
-    });
-    // out is 2 bytes, vmxoff 3 and a nop after 2 … the handler skips 2 bytes each time.
-    void handler;
-    assertEquals(booted.stop.reason, "poweroff");
+  it("cannot reach ports, VMX, XCR0 or bits of CR0 and CR4 that are the host's: each is an exception of its own", () => {
+    const attempts: readonly (readonly [bytes: readonly number[], vector: number])[] = [
+      [[0xe6, 0xe9], 13], // out e9h, al
+      [[0xec], 13], // in al, dx
+      [[0x0f, 0x01, 0xc4], 6], // vmxoff
+      [[0x0f, 0x01, 0xc3], 6], // vmresume
+      [[0x0f, 0x01, 0xd1], 6], // xsetbv: CR4.OSXSAVE is clear
+      [[0xb8, 0x20, 0x26, 0, 0, 0x0f, 0x22, 0xe0], 13], // CR4.VMXE
+      [[0xb8, 0x20, 0x06, 0x04, 0, 0x0f, 0x22, 0xe0], 13], // CR4.OSXSAVE
+      [[0xb8, 0x33, 0, 0, 0, 0x0f, 0x22, 0xc0], 13], // CR0 without PG
+      [[0xb9, 0x80, 0x04, 0, 0, 0x0f, 0x32], 13], // rdmsr IA32_VMX_BASIC
+      [[0xb9, 0x1b, 0, 0, 0, 0x0f, 0x30], 13], // wrmsr IA32_APIC_BASE
+    ];
+    for (const [bytes, vector] of attempts) {
+      const general = CODE + 0x800n, undefinedOpcode = CODE + 0x880n;
+      const booted = runFull((a) => {
+        loadTables(a);
+        a.db(...bytes);
+        exitWith(a, 1);
+        while (a.here < 0x800) a.db(0xcc);
+        exitWith(a, 13);
+        while (a.here < 0x880) a.db(0xcc);
+        exitWith(a, 6);
+      }, { before: (guest) => writeTables(guest, { 13: general, 6: undefinedOpcode }) });
+      assertEquals(ended(booted), ["poweroff", [vector]], bytes.map((byte) => byte.toString(16)).join(" "));
+    }
   });
 
   it("ends alone when it cannot go on", () => {

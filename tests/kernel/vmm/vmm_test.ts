@@ -5,6 +5,8 @@ import { cpuModels } from "../../../hw/cpuid.ts";
 import { kernelLeaks, type KernelUse, kernelUse } from "../../../lab/kernel_use.ts";
 import type { Exec } from "../../../hw/gates.ts";
 import type { Kernel } from "../../../kernel/kernel.ts";
+import { indexInParent, parentPindex, pmapPtePindex } from "../../../kernel/pmap/pmap.ts";
+import { PMAP_HVM } from "../../../kernel/pmap/pmap_bits.ts";
 import type { Booted } from "../kernel_fixture.ts";
 import { type Guest, GUEST_CODE, GUEST_DATA, RAM, runVmm, SYS, SYS_VMM_GUEST_CTL } from "./vmm_fixture.ts";
 
@@ -177,6 +179,28 @@ describe("guests of a vkernel on the VMM", () => {
     assertEquals(ended(booted), OK);
   });
 
+  it("a guest that runs out of the lower half of addresses faults, and does not make VM entry fail", () => {
+    const LAST = 0x7fff_ffff_f000n;
+    for (
+      const [bytes, trapno, rip] of [
+        [[0x0f, 0x05], 0x100n, 0x8000_0000_0000n], // syscall
+        [[0xcc], 3n, 0x8000_0000_0000n], // int3
+        [[0x0f, 0xa2], 13n, 0x8000_0000_0000n], // cpuid: carried out, and then there is no next instruction
+      ] as const
+    ) {
+      const booted = runVmm(function* (guest) {
+        if ((yield* guest.enter()) !== 0) return 1;
+        const root = yield* guest.page(), code = yield* guest.page();
+        yield* guest.u.storeBytes(gva(code + 4096n - BigInt(bytes.length)), Uint8Array.from(bytes));
+        yield* guest.map(root, LAST, code);
+        const frame = yield* guest.run(root, { rip: LAST + 4096n - BigInt(bytes.length) });
+        if (frame.trapno !== trapno || frame.rip !== rip) return 2;
+        return (yield* guest.sys(SYS.ctl, root, 1, RAM + 0x11_0000n, RAM + 0x11_0100n)).errno === 22 ? 0 : 3;
+      });
+      assertEquals(ended(booted), OK);
+    }
+  });
+
   it("an address that the vkernel does not have is the vkernel's SIGBUS, told in the log", () => {
     const booted = runVmm(function* (guest) {
       if ((yield* guest.enter()) !== 0) return 1;
@@ -194,6 +218,28 @@ describe("guests of a vkernel on the VMM", () => {
       log,
     );
     assert(/vmm: +EPT PML4E\[0\] at 0x/.test(log), log);
+  });
+
+  it("a damaged EPT entry is an EPT misconfiguration, told in the log; the host goes on", () => {
+    let kernel: Kernel | undefined;
+    const booted = runVmm(function* (guest) {
+      const { u } = guest;
+      if ((yield* guest.enter()) !== 0) return 1;
+      const page = yield* guest.page();
+      const [pmap] = [...kernel!.pmap.pmapList].filter(({ pmFlags }) => (pmFlags & PMAP_HVM) !== 0);
+      const table = pmap!.pmPvroot.find(parentPindex(pmapPtePindex(page)))!.pvM!.physAddr;
+      const at = table + indexInParent(pmapPtePindex(page)) * 8;
+      // Memory type 2 does not exist.
+      u.cpu.bus.write(at, 4, (u.cpu.bus.read(at, 4) & ~0x38) | (2 << 3));
+      // Whatever the processor still knows of the page goes at the next entry.
+      pmap!.pmInvgen++;
+      yield* guest.ok(SYS.getpid);
+      yield* u.load64(gva(page));
+      return 0;
+    }, { prepare: (_, k) => void (kernel = k) });
+    assertEquals(ended(booted), [{ reason: "poweroff" }, [128 + 10]]);
+    const log = booted.kernel.messages.text;
+    assert(/EPT misconfiguration at guest-physical .*: EPT PTE: memory type 2 is reserved/.test(log), log);
   });
 
   it("their page faults: the trace of section 23", () => {
@@ -261,6 +307,7 @@ describe("guests of a vkernel on the VMM", () => {
     });
     assertEquals(ended(booted), OK);
     assert(booted.kernel.vmm.counters.exits[1]! > 0, "external interrupts have exited");
+    assert(booted.kernel.cpTime[0]![0] >= 1, "time in a guest is time in user mode");
   });
 
   it("the vkernel's own faults are signals", () => {
