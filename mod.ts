@@ -68,11 +68,12 @@ export {
   OperationAborted,
 } from "./hw/gates.ts";
 export { RESUME_NUMBER } from "./hw/gates.ts";
-export type { Exec, GateBody, GateOptions, GateTableOptions, Step } from "./hw/gates.ts";
+export type { Exec, GateBody, GateOptions, GateSpace, GateTableOptions, Step } from "./hw/gates.ts";
 
 // ---- the kernel
 export { bootKernel } from "./kernel/boot.ts";
 export * from "./kernel/kernel.ts";
+export type { KernelLayout } from "./kernel/platform/layout.ts";
 export { type ArchiveEntry, cpio } from "./kernel/vfs/cpio.ts";
 export { Cx } from "./kernel/context.ts";
 export { HISTORICAL_BUGS, type HistoricalBug } from "./kernel/bugs.ts";
