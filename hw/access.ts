@@ -31,6 +31,7 @@ import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
 const { ACCESS, CR4_LA57, CR4_SMAP } = paging;
 const {
+  AUX,
   EXIT_FAULT,
   EXIT_NONE,
   EXIT_RETRY,
@@ -145,6 +146,10 @@ export class Access {
       (physical, value) => cpu.bus.write(physical, 4, value),
     );
     this.#bypass = this.sanitizer === undefined && (store === undefined || store.bypass);
+    // Generated code walks and fills where nobody looks at what it does.
+    memory.i32[(cpu.get32(S.AUX) + AUX.walks) >>> 2] = store === undefined && this.sanitizer === undefined
+      ? 1
+      : 0;
     cpu.set32(S.TLBCTX, fastContextAddress(cpu));
     const { mapChanged } = cpu.bus;
     cpu.bus.mapChanged = () => {
