@@ -132,11 +132,15 @@ export abstract class WasmBase {
   /** Starts a new handler: all locals are free again. `head`: a local with the record's first eight bytes, if there is one. */
   begin(code: CodeWriter, form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
     this.w = code;
-    for (const pool of this.#pools.values()) pool.used = 0;
+    this.freeLocals();
     this.continueWith(form, hasIndex, exits, head);
   }
-  /** Starts the next instruction of a fused handler: locals of the previous one stay alive. */
-  continueWith(form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
+  /** No value made so far is used again: their locals are free. */
+  protected freeLocals(): void {
+    for (const pool of this.#pools.values()) pool.used = 0;
+  }
+  /** Starts a description's bookkeeping; the operands are located after it. */
+  protected beginDescription(form: Form, hasIndex: boolean, exits: Exits): void {
     this.form = form;
     this.hasIndex = hasIndex;
     this.exits = exits;
@@ -145,6 +149,10 @@ export abstract class WasmBase {
     this.flagsAreDead = false;
     this.#registerOffsets.clear();
     this.#heldAddresses.clear();
+  }
+  /** Starts the next instruction of a fused handler: locals of the previous one stay alive. */
+  continueWith(form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
+    this.beginDescription(form, hasIndex, exits);
     this.#head = head ?? this.#loadHead();
     for (const o of form.operands) {
       if (o.fixed === undefined && (o.kind === "reg" || o.kind === "xmm" || o.kind === "mm")) {

@@ -43,9 +43,19 @@ export const PSEUDO = {
   nextPage: 4,
   /** Raises the exception whose vector is in r0, with error code r1 if r2 = 1. */
   exception: 5,
+  /**
+   * Enters a compiled region: table slot in `rare`, number of the entry in r0, instructions that it wants to have left in r1, and
+   * in `disp` the address of a copy of the record that stood here.
+   */
+  region: 6,
   /** Number of the first instruction handler. */
-  first: 6,
+  first: 7,
 } as const;
+
+/** What a region returns where it is not an EXIT_ code, with which the interpreter leaves: go on at RIP. */
+export const REGION_JUMPED = 0;
+/** The same, and privilege or translation may have changed. */
+export const REGION_RESYNC = 0x100;
 
 /** What a called handler returns instead of the next record's address. */
 const CALLED = { fault: 0, jump: 1, end: 2, again: 3, resync: 4 } as const;
@@ -207,6 +217,55 @@ export function writeInterpreter(
   });
   tails.store32(S.EXIT, () => w.i32Const(EXIT_FAULT));
   w.branch(OP.br, fault);
+  // region
+  openHandler();
+  tails.count(0);
+  w.localGet(left);
+  w.localGet(P.ptr);
+  w.memory(OP.i32_load16_u, REC.r1);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.op(OP.i32_lt_s);
+  w.open(OP.if);
+  tails.storeRecordIp();
+  tails.storeLeft();
+  w.i32Const(EXIT_BUDGET);
+  w.op(OP.return);
+  w.close();
+  for (const index of [P.ptr, P.limit, P.ctx]) w.localGet(index);
+  w.i32Const(base);
+  w.localGet(P.ptr);
+  w.memory(OP.i32_load16_u, REC.rare);
+  w.op(OP.call_indirect);
+  w.u32(calledType);
+  w.u32(0);
+  w.localTee(target);
+  w.open(OP.if);
+  w.localGet(target);
+  w.i32Const(REGION_RESYNC);
+  w.op(OP.i32_eq);
+  w.open(OP.if);
+  // The tail counts one instruction more, which the region has counted already.
+  tails.load32(S.REMAINING);
+  w.i32Const(1);
+  w.op(OP.i32_add);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.localSet(P.limit);
+  w.i32Const(0);
+  w.localSet(P.ptr);
+  w.branch(OP.br, resync);
+  w.close();
+  w.localGet(target);
+  w.op(OP.return);
+  w.close();
+  tails.load32(S.REMAINING);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.localSet(left);
+  tails.load64(S.RIP);
+  w.localSet(ip);
+  w.branch(OP.br, jumped);
 
   const effects = handlers.map((handler) => {
     openHandler();
