@@ -227,6 +227,24 @@ export class Access {
   }
 
   /**
+   * Reads 1, 2, 4 or 8 bytes that will be written: through the translation for writes, as a read-modify-write does. Result as of {@link read}.
+   *
+   * @throws {typeof FAULT} as {@link read}.
+   */
+  readToWrite(linLow: number, linHigh: number, size: 1 | 2 | 4 | 8, how = 0): number {
+    if (this.#check(linLow, linHigh, size, true, how) !== EXIT_NONE) throw FAULT;
+    const spill = this.#base + S.SPILL, first = this.#split || size;
+    this.#physical.get(this.#at, spill, first);
+    if (first !== size) this.#physical.get(this.#at2, spill + first, size - first);
+    this.high = size === 8 ? this.#view.getUint32(spill + 4, true) : 0;
+    return size === 1
+      ? this.#u8[spill]!
+      : size === 2
+      ? this.#view.getUint16(spill, true)
+      : this.#view.getUint32(spill, true);
+  }
+
+  /**
    * Makes sure that `bytes` bytes may be read or written, without doing so.
    *
    * @throws {typeof FAULT} as {@link read}.

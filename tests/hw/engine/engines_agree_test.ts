@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { compareEngines } from "../../../lab/agree/agree.ts";
+import { compareEngines, comparePrograms } from "../../../lab/agree/agree.ts";
 import { GUEST_BYTES, loadRandomGuest } from "../../../lab/agree/random_guest.ts";
 import { Machine } from "../../../hw/machine.ts";
 import { RAM_BASE } from "../../../hw/state.ts";
@@ -24,6 +24,16 @@ Deno.test("interpreter and reference agree under the geometry and the sticky TLB
   for (const tlb of ["geometry", "sticky"] as const) {
     for (let seed = 1; seed <= 2; seed++) assertEquals(compareEngines(seed, 2, { tlb }), undefined);
   }
+});
+
+Deno.test("interpreter and reference agree on random programs, with several processors too", () => {
+  for (const seed of [3, 5, 9, 20]) {
+    assertEquals(comparePrograms(seed, { engine: "interpreter" }, undefined, { steps: 12_000 }), undefined);
+  }
+});
+
+Deno.test("a read-modify-write leaves the reads' fast TLB entry alone on every engine (seen by a stale translation)", () => {
+  assertEquals(comparePrograms(52, { engine: "interpreter" }, undefined, { steps: 15_000 }), undefined);
 });
 
 Deno.test("a run cut into pieces of any size ends as the same run in one piece", () => {
