@@ -55,6 +55,9 @@ const ENTRIES = TABLES * FTLB_ENTRIES;
 export const FTLB_HELD = 1;
 /** Slots of the filters of large-page regions. */
 const REGION_FILTER = 256;
+/** Multiplier of the regions' hash, 2^32 over the golden ratio: addresses that differ in few bits differ in the product's top eight. */
+export const REGION_HASH_FACTOR = 0x9e37_79b1 | 0;
+const HASH_FACTOR = REGION_HASH_FACTOR;
 /** Word offsets in what is kept of a bank. */
 const LISTED = KEEP.listed >>> 2, USED_TABLES = KEEP.usedTables >>> 2;
 const LARGE_SIZES = KEEP.largeSizes >>> 2, ONLY_FETCH = KEEP.onlyFetch >>> 2;
@@ -293,8 +296,7 @@ function sizeClass(shift: number): number {
 
 function regionHash(low: number, high: number, shift: number): number {
   const region = (low >>> shift) | (high << (32 - shift));
-  // The multiplier is 2^32 over the golden ratio: addresses that differ in few bits differ in the top eight.
-  return Math.imul(region, 0x9e37_79b1) >>> 24;
+  return Math.imul(region, HASH_FACTOR) >>> 24;
 }
 
 /** Holds back the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */

@@ -12,6 +12,7 @@ import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";
 import { installPermuteTables } from "../isa/vector.ts";
 import { bulkString } from "./bulk.ts";
+import { missFunctions } from "./misses.ts";
 import { handlerKey, type HandlerPlan, handlerPlan } from "./handler_plan.ts";
 import { RECORD_SHIFT } from "./wasm/base.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
@@ -61,6 +62,7 @@ export class Handlers {
     this.#cpus = cpus;
     this.#procedures = procedures;
     this.#imports = this.#hostFunctions();
+    Object.assign(this.#imports, missFunctions(memory, cpus, this.#imports));
     installPermuteTables(memory.u8, VECTOR_TABLES_BASE);
     this.#plan = handlerPlan(cpus[0]!.model);
   }

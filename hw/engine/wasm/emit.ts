@@ -135,6 +135,7 @@ export const OP = {
   i32_wrap_i64: 0xa7,
   i64_extend_i32_s: 0xac,
   i64_extend_i32_u: 0xad,
+  f64_convert_i32_s: 0xb7,
   i64_reinterpret_f64: 0xbd,
   i32_reinterpret_f32: 0xbc,
   f32_reinterpret_i32: 0xbe,
