@@ -72,6 +72,11 @@ export const HOST_FUNCTIONS: Readonly<Record<string, { parameters: number; resul
   spillFlush: { parameters: 1, result: false },
   /** (base, ptr, limit, offset, seg, bytes | write << 16): 0, or nonzero with S.EXIT set. */
   segCheck: { parameters: 6, result: true },
+  /** Of compiled regions, as those above: the instruction's offset in its page and what is left of the slice instead of ptr and limit. */
+  regionLoad: { parameters: 6, result: true },
+  regionStore: { parameters: 6, result: true },
+  regionRmw: { parameters: 6, result: true },
+  regionSegCheck: { parameters: 6, result: true },
   /** (base, ptr, limit, info): iterations done. */
   bulk: { parameters: 4, result: true },
 };

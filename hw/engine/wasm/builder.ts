@@ -268,10 +268,10 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     return this.take();
   }
   checkTarget(target: WasmInt): void {
-    const w = this.w;
     if (this.form.mode === 2) {
       // Canonical: bits 63:47 equal; with CR4.LA57 = 1 bits 63:56 are enough.
       const outside = (shift: number) => {
+        const w = this.w;
         this.push(target);
         w.i64Const(BigInt(shift));
         w.op(OP.i64_shr_s);

@@ -1,0 +1,333 @@
+/**
+ * The compiled regions of a machine: when code is compiled, where it is entered, when it goes.
+ *
+ * Room: `hw/engine/compiled/`; imports the code cache and the handlers by their types, the graph and the writer. One per machine;
+ * processors share regions, which belong to physical pages and a code mode, so that neither address spaces nor VM transitions matter.
+ *
+ * A region is entered through decoded records: the interpreter meets a record whose handler is `PSEUDO.region` and calls. What takes
+ * a record back (a store into code, by whomever) takes the region back first. No region is ever on the way while that happens: stores into
+ * decoded code are stepped, and procedures, which may do anything, are not part of regions.
+ *
+ * When to compile is decided from counts of the run loop's lookups alone, so that a run repeats; and it changes nothing that a guest
+ * can see.
+ *
+ * @module
+ */
+import * as state from "../../state.ts";
+import type { Cpu } from "../../cpu.ts";
+import type { MachineMemory } from "../../memory.ts";
+import type { CodeMode } from "../../isa/form.ts";
+import type { CodeCache, RegionWatch } from "../code_cache.ts";
+import { fetchedPage } from "../fetch.ts";
+import type { Handlers } from "../handlers.ts";
+import { HOST_FUNCTIONS } from "../wasm/base.ts";
+import { ModuleWriter, T } from "../wasm/emit.ts";
+import { PSEUDO } from "../wasm/interpreter_module.ts";
+import { RegionBuilder } from "./builder.ts";
+import { buildGraph, coverage, type Graph, Natures } from "./graph.ts";
+import { ENTRIES_MAX, writeRegion } from "./region_code.ts";
+
+const { REC, RECORD_BYTES, S } = state;
+
+/** How regions are made and kept. */
+export interface RegionOptions {
+  /** Lookups at an instruction after which it is compiled; 1 compiles everything that can be. */
+  readonly threshold: number;
+  /** Bytes of wasm code that are kept; the oldest regions go first. Default: 16 MiB. */
+  readonly bytesMax?: number;
+}
+
+/** What regions count; nothing that a guest can see. */
+export interface RegionCounts {
+  /** Regions compiled, and taken back because their code changed, or to be compiled anew with more entries, or for want of room. */
+  compiled: number;
+  changed: number;
+  rebuilt: number;
+  evicted: number;
+  /** Bytes of wasm code at present. */
+  bytes: number;
+  /** Guest instructions compiled, each time anew. */
+  instructions: number;
+  /** By reason and mnemonic: instructions met while compiling that were left to the interpreter. */
+  readonly refused: Map<string, number>;
+}
+
+/** A compiled region. */
+export interface Region {
+  readonly page: Page;
+  readonly graph: Graph;
+  readonly covers: Uint32Array;
+  readonly slot: number;
+  readonly bytes: number;
+  readonly entryMap: number;
+  /** Records that lead here. */
+  readonly records: number[];
+}
+
+/** A page of which code is compiled. */
+export interface Page {
+  readonly physical: number;
+  readonly mode: CodeMode;
+  readonly regions: Region[];
+  /** Regions compiled here so far. */
+  compiled: number;
+  /** Times that code changed. */
+  changed: number;
+  /** Lookups to let pass before something is compiled here again. */
+  wait: number;
+}
+
+/** Most guest instructions of a region. */
+const INSTRUCTIONS_MAX = 500;
+/** Regions of a page are compiled together as often as this; later ones stand alone. */
+const REBUILDS_MAX = 12;
+/** Most regions compiled for one page before it waits; each further one waits longer. */
+const COMPILED_MAX = 64;
+/** Instructions after which the run loop gets a look at what is executed, so that it can count. */
+export const SAMPLE = 4096;
+/** What one compilation may take of the code cache's arena. */
+const ROOM = 0x4_0000;
+const ENTRY_MAP_BYTES = 4096;
+const BYTES_MAX = 16 << 20;
+/** Counts that are kept; more are forgotten. */
+const COUNTS_MAX = 0x1_0000;
+
+/** See the module's comment. */
+export class Regions implements RegionWatch {
+  readonly counts: RegionCounts = {
+    compiled: 0,
+    changed: 0,
+    rebuilt: 0,
+    evicted: 0,
+    bytes: 0,
+    instructions: 0,
+    refused: new Map(),
+  };
+
+  readonly #memory: MachineMemory;
+  readonly #handlers: Handlers;
+  readonly #code: CodeCache;
+  readonly #threshold: number;
+  readonly #bytesMax: number;
+  /** By mode × 2^20 + page number. */
+  readonly #pages = new Map<number, Page>();
+  /** In the order in which they were made. */
+  readonly #all = new Set<Region>();
+  /** Lookups by record. */
+  readonly #lookups = new Map<number, number>();
+  readonly #natures = new Natures();
+  readonly #freeMaps: number[] = [];
+
+  constructor(memory: MachineMemory, handlers: Handlers, code: CodeCache, options: RegionOptions) {
+    this.#memory = memory;
+    this.#handlers = handlers;
+    this.#code = code;
+    this.#threshold = Math.max(1, options.threshold);
+    this.#bytesMax = options.bytesMax ?? BYTES_MAX;
+    code.regions = this;
+  }
+
+  /**
+   * The run loop is about to enter the interpreter at `record`, which the code cache has just found for the processor's RIP.
+   *
+   * @param arrived Control came here by itself, by a jump: not because a slice ended, or an instruction was carried out alone.
+   * @returns Instructions that it may be given before the next look: less than `left` where there is something to count.
+   */
+  visit(cpu: Cpu, record: number, left: number, arrived: boolean): number {
+    const { u16 } = this.#memory;
+    const handler = u16[record >>> 1]!;
+    if (handler === PSEUDO.region) return left;
+    if (handler !== PSEUDO.called && handler < PSEUDO.first) return left;
+    if (!arrived && this.#threshold > 1) return Math.min(left, SAMPLE);
+    const count = (this.#lookups.get(record) ?? 0) + 1;
+    if (count < this.#threshold) {
+      if (this.#lookups.size > COUNTS_MAX) this.#lookups.clear();
+      this.#lookups.set(record, count);
+      return Math.min(left, SAMPLE);
+    }
+    this.#lookups.delete(record);
+    const mode = cpu.get32(S.CODEMODE) as CodeMode;
+    if (mode !== 0) this.#compile(cpu, fetchedPage, mode, u16[(record + REC.pageOffset) >>> 1]!);
+    return u16[record >>> 1] === PSEUDO.region ? left : Math.min(left, SAMPLE);
+  }
+
+  /** The regions that there are, oldest first; for tests and people. */
+  all(): Iterable<Region> {
+    return this.#all;
+  }
+
+  // ---- compiling
+
+  #page(physical: number, mode: CodeMode): Page {
+    const key = mode * 0x10_0000 + physical / 4096;
+    let page = this.#pages.get(key);
+    if (page === undefined) {
+      page = { physical, mode, regions: [], compiled: 0, changed: 0, wait: 0 };
+      this.#pages.set(key, page);
+    }
+    return page;
+  }
+
+  #compile(cpu: Cpu, physical: number, mode: CodeMode, offset: number): void {
+    const page = this.#page(physical, mode);
+    if (page.wait > 0) {
+      page.wait--;
+      return;
+    }
+    // In the midst of a block: its region will be entered at the next jump.
+    for (const { graph, covers } of page.regions) {
+      if (covers[offset >>> 5]! & (1 << (offset & 31)) && !graph.blocks.has(offset)) return;
+    }
+    if (this.#code.room < ROOM) {
+      this.#code.flush();
+      return;
+    }
+    // With what is compiled in this page already, so that jumps between the two stay inside.
+    let old: readonly Region[] = page.regions;
+    if (page.compiled >= REBUILDS_MAX) old = old.filter((r) => r.graph.blocks.has(offset)).slice(0, 1);
+    let size = 0;
+    old = old.filter((r) => (size += r.graph.instructions) < INSTRUCTIONS_MAX / 2);
+    const entries = new Set<number>([offset]);
+    for (const region of old) for (const entry of region.graph.entries) entries.add(entry);
+    if (entries.size > ENTRIES_MAX / 2) {
+      old = [];
+      entries.clear();
+      entries.add(offset);
+    }
+    const graph = buildGraph({
+      bytes: this.#memory.u8,
+      physical,
+      mode,
+      features: cpu.model.features,
+      entries: [...entries],
+      instructionsMax: INSTRUCTIONS_MAX,
+      wanted: this.#threshold === 1 ? () => true : (at) => this.#code.known(physical, mode, at) !== 0,
+    }, this.#natures);
+    if (graph === undefined || !graph.entries.has(offset) || graph.blocks.size > ENTRIES_MAX) {
+      if (graph !== undefined) page.wait += 16;
+      return;
+    }
+    const records = this.#decode(cpu, page, graph);
+    if (records === undefined) return;
+    const slot = this.#handlers.takeSlot();
+    if (slot < 0) return;
+    for (const region of old) {
+      this.#drop(region);
+      this.counts.rebuilt++;
+    }
+    this.#install(page, graph, records, slot);
+    page.compiled++;
+    if (page.compiled > COMPILED_MAX) page.wait = (page.compiled - COMPILED_MAX) * 64;
+    for (const reason of graph.refused) {
+      this.counts.refused.set(reason, (this.counts.refused.get(reason) ?? 0) + 1);
+    }
+    this.#evict();
+  }
+
+  /** Sees to it that every instruction has its record, by which a store to it is noticed; gives those of the entries. */
+  #decode(cpu: Cpu, page: Page, graph: Graph): Map<number, number> | undefined {
+    const records = new Map<number, number>();
+    for (const block of graph.blocks.values()) {
+      for (const step of block.steps) {
+        const record = this.#code.ensure(cpu, page.physical, page.mode, step.offset);
+        if (record === 0) return undefined;
+        if (graph.entries.has(step.offset)) records.set(step.offset, record);
+      }
+    }
+    return records;
+  }
+
+  #install(page: Page, graph: Graph, records: ReadonlyMap<number, number>, slot: number): void {
+    const { u8, u16 } = this.#memory;
+    const entryMap = this.#freeMaps.pop() ?? this.#code.take(ENTRY_MAP_BYTES);
+    u8.fill(0, entryMap, entryMap + ENTRY_MAP_BYTES);
+    const module = new ModuleWriter(false, this.#memory.buffer.byteLength / 0x1_0000);
+    for (const [name, { parameters, result }] of Object.entries(HOST_FUNCTIONS)) {
+      module.importFunction(
+        name,
+        Array.from({ length: parameters }, () => T.i32),
+        result ? [T.i32] : [],
+      );
+    }
+    const flags = [RegionBuilder.flagFunction(module, 0), RegionBuilder.flagFunction(module, 1)] as const;
+    const written = writeRegion(module, graph, page.mode, entryMap, flags);
+    module.exportFunction("0", written.index);
+    const exports = this.#handlers.instantiateRegions(module.finish(), []);
+    this.#handlers.fillSlot(slot, exports["0"] as CallableFunction);
+    const region: Region = {
+      page,
+      graph,
+      covers: coverage(graph),
+      slot,
+      bytes: written.bytes,
+      entryMap,
+      records: [],
+    };
+    for (const entry of written.entries) {
+      u8[entryMap + entry.offset] = entry.number + 1;
+      const record = records.get(entry.offset)!;
+      // Another region of the page has it.
+      if (u16[record >>> 1] === PSEUDO.region) continue;
+      this.#code.enterRegion(record, this.#code.take(RECORD_BYTES), slot, entry.number, entry.needs);
+      region.records.push(record);
+    }
+    page.regions.push(region);
+    this.#all.add(region);
+    this.counts.compiled++;
+    this.counts.bytes += region.bytes;
+    this.counts.instructions += graph.instructions;
+  }
+
+  #evict(): void {
+    for (const region of this.#all) {
+      if (this.counts.bytes <= this.#bytesMax) return;
+      this.#drop(region);
+      this.counts.evicted++;
+    }
+  }
+
+  #drop(region: Region): void {
+    for (const record of region.records) this.#code.leaveRegion(record);
+    this.#handlers.freeSlot(region.slot);
+    this.#freeMaps.push(region.entryMap);
+    const { regions } = region.page;
+    regions.splice(regions.indexOf(region), 1);
+    this.#all.delete(region);
+    this.counts.bytes -= region.bytes;
+  }
+
+  // ---- code goes
+
+  /** @inheritDoc */
+  dropAt(physical: number, bytes: number): void {
+    for (let at = physical, rest = bytes; rest > 0;) {
+      const offset = at % 4096, here = Math.min(rest, 4096 - offset);
+      for (const mode of [1, 2]) {
+        const page = this.#pages.get(mode * 0x10_0000 + (at - offset) / 4096);
+        if (page === undefined) continue;
+        for (const region of [...page.regions]) {
+          if (!overlaps(region.covers, offset, here)) continue;
+          this.#drop(region);
+          this.counts.changed++;
+          page.changed++;
+          // Code that keeps changing is interpreted for longer and longer.
+          page.wait = Math.max(page.wait, Math.min(page.changed * page.changed, 100_000));
+        }
+      }
+      at += here;
+      rest -= here;
+    }
+  }
+  /** @inheritDoc */
+  dropAll(): void {
+    for (const region of [...this.#all]) this.#drop(region);
+    this.#pages.clear();
+    this.#lookups.clear();
+    this.#freeMaps.length = 0;
+  }
+}
+
+function overlaps(bits: Uint32Array, offset: number, bytes: number): boolean {
+  for (let i = offset; i < offset + bytes; i++) if (bits[i >>> 5]! & (1 << (i & 31))) return true;
+  return false;
+}
