@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { EngineKind } from "../hw/machine.ts";
 import { type ClockName, seconds as now } from "./clock.ts";
 import type { Program } from "./programs.ts";
 import type { Micro } from "./micro.ts";
@@ -65,13 +66,13 @@ export async function measure(
   const able = runners.filter((runner) =>
     !(program.ownOnly && runner.isPeer) && !program.not?.includes(runner.name)
   );
-  const empty = await counter.run(name, 0);
-  const counted = await counter.run(name, checkRounds);
+  const empty = await counter.run(program, 0);
+  const counted = await counter.run(program, checkRounds);
   const instructionsPerRound = Math.round((counted.instructions! - empty.instructions!) / checkRounds);
   const disagreements: string[] = [];
   const rounds = new Map<Runner, number>();
   for (const runner of able) {
-    const checks = [await runner.run(name, checkRounds), await runner.run(name, 0)] as const;
+    const checks = [await runner.run(program, checkRounds), await runner.run(program, 0)] as const;
     for (const [i, expected] of [counted, empty].entries()) {
       if (checks[i]!.check !== expected.check) {
         disagreements.push(
@@ -117,8 +118,8 @@ async function takeTurns(
   const none = new Map<Runner, number[]>(runners.map((runner) => [runner, []]));
   for (let i = 0; i < runs; i++) {
     for (const runner of runners) {
-      none.get(runner)!.push((await runner.run(program.name, 0)).seconds);
-      full.get(runner)!.push((await runner.run(program.name, rounds.get(runner)!)).seconds);
+      none.get(runner)!.push((await runner.run(program, 0)).seconds);
+      full.get(runner)!.push((await runner.run(program, rounds.get(runner)!)).seconds);
     }
   }
   return new Map(runners.map((runner) => [runner, median(full.get(runner)!) - median(none.get(runner)!)]));
@@ -136,14 +137,14 @@ async function chooseRounds(
   let seconds = firstSeconds - emptySeconds;
   while (seconds < Math.min(SHORTEST, wanted / 2) && n < ROUNDS_MAX) {
     n = Math.min(ROUNDS_MAX, Math.ceil(n * Math.min(20, seconds > NOISE ? SHORTEST * 1.5 / seconds : 20)));
-    seconds = (await runner.run(program.name, n)).seconds - emptySeconds;
+    seconds = (await runner.run(program, n)).seconds - emptySeconds;
   }
   return Math.max(1, Math.min(ROUNDS_MAX, Math.round(n * wanted / seconds)));
 }
 
 /** Measures a row that needs no image: times a second. */
-export function measureMicro(micro: Micro, options: MeasureOptions): number {
-  const run = micro.make();
+export function measureMicro(micro: Micro, engine: EngineKind, options: MeasureOptions): number {
+  const run = micro.make(engine);
   let times = 1000, seconds = 0;
   const time = () => {
     const start = now(options.clock);
