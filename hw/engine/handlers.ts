@@ -15,6 +15,7 @@ import { bulkString } from "./bulk.ts";
 import { missFunctions } from "./misses.ts";
 import { handlerKey, type HandlerPlan, handlerPlan } from "./handler_plan.ts";
 import { RECORD_SHIFT } from "./wasm/base.ts";
+import { QUICK_PROCEDURES } from "./wasm/misses.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
 import { type InlineHandler, PSEUDO, writeCalled } from "./wasm/interpreter_module.ts";
 
@@ -62,6 +63,9 @@ export class Handlers {
     this.#cpus = cpus;
     this.#procedures = procedures;
     this.#imports = this.#hostFunctions();
+    for (const name of QUICK_PROCEDURES) {
+      if (procedures[name] !== undefined) this.#imports[`proc:${name}`] = this.#procedure(name);
+    }
     Object.assign(this.#imports, missFunctions(memory, cpus, this.#imports));
     installPermuteTables(memory.u8, VECTOR_TABLES_BASE);
     this.#plan = handlerPlan(cpus[0]!.model);

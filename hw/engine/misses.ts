@@ -8,7 +8,7 @@
  */
 import type { Cpu } from "../cpu.ts";
 import type { MachineMemory } from "../memory.ts";
-import { MISS_IMPORTS, writeMisses } from "./wasm/misses.ts";
+import { MISS_IMPORTS, QUICK_PROCEDURES, writeMisses } from "./wasm/misses.ts";
 
 /** A function between wasm and TypeScript; all numbers are i32. */
 export type HostFunction = (...args: number[]) => number | void;
@@ -39,7 +39,8 @@ export function missFunctions(
     module = new WebAssembly.Module(writeMisses(pages, { paging: features, ept: eptFeatures }));
     modules.set(key, module);
   }
-  const f = Object.fromEntries(MISS_IMPORTS.map((name) => [name, slow[name] ?? missing]));
+  const names = [...MISS_IMPORTS, ...QUICK_PROCEDURES.map((name) => `proc:${name}`)];
+  const f = Object.fromEntries(names.map((name) => [name, slow[name] ?? missing]));
   const instance = new WebAssembly.Instance(module, { m: { memory: memory.wasm }, f });
   return { ...instance.exports } as Record<string, HostFunction>;
 }

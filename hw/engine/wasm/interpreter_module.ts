@@ -340,6 +340,32 @@ export function writeInterpreter(
   w.localGet(target);
   tails.goOn(loop);
   w.close();
+  w.op(OP.else);
+  // A page that is not in the fetch table: walked here if its code is decoded. Not with so little left that the slice might end before
+  // the instruction: what comes then could keep it from being fetched.
+  w.localGet(left);
+  w.i32Const(BLOCK_MAX * RECORD_BYTES);
+  w.op(OP.i32_ge_s);
+  w.open(OP.if);
+  w.i32Const(base);
+  w.localGet(ip);
+  w.op(OP.i32_wrap_i64);
+  w.localGet(ip);
+  w.i64Const(32n);
+  w.op(OP.i64_shr_u);
+  w.op(OP.i32_wrap_i64);
+  w.call(module.importFunction("fetchMiss", [T.i32, T.i32, T.i32], [T.i32]));
+  w.localTee(target);
+  w.open(OP.if);
+  tails.store64(S.RIPPAGE, () => {
+    w.localGet(ip);
+    w.i64Const(-4096n);
+    w.op(OP.i64_and);
+  });
+  w.localGet(target);
+  tails.goOn(loop);
+  w.close();
+  w.close();
   w.close();
   tails.store64(S.RIP, () => w.localGet(ip));
   tails.storeLeft();

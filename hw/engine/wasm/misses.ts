@@ -29,6 +29,7 @@ import {
   load8,
   type Local,
 } from "./expressions.ts";
+import { writeFlushes, writeFlushProcedures } from "./flushes.ts";
 import { type WalkFeatures, type Walks, writeWalks } from "./walk.ts";
 
 /** What the module imports: the ways in TypeScript, by what they do. Regions have functions of their own, with the same parameters. */
@@ -37,7 +38,9 @@ const WAYS = {
   store: ["storeSlow", "regionStore"],
   rmw: ["rmwSlow", "regionRmw"],
 } as const;
-/** Their names. */
+/** Procedures of the instruction table that have a short way here; they are exported under the same names, `proc:NAME`. */
+export const QUICK_PROCEDURES = ["invlpg", "writeCr"] as const;
+/** Names of the functions that the module imports. */
 export const MISS_IMPORTS: readonly string[] = Object.values(WAYS).flat();
 
 const SLOW: readonly ValueType[] = [T.i32, T.i32, T.i32, T.i32, T.i32, T.i32];
@@ -46,8 +49,9 @@ const SLOW: readonly ValueType[] = [T.i32, T.i32, T.i32, T.i32, T.i32, T.i32];
 export function writeMisses(memoryPages: number, features: WalkFeatures): Uint8Array<ArrayBuffer> {
   const module = new ModuleWriter(false, memoryPages);
   for (const name of MISS_IMPORTS) module.importFunction(name, SLOW, [T.i32]);
+  for (const name of QUICK_PROCEDURES) module.importFunction(`proc:${name}`, [T.i32], [T.i32]);
   const slow = (name: string): Callee => ({
-    index: module.importFunction(name, SLOW, [T.i32]),
+    index: module.importFunction(name, name.startsWith("proc:") ? [T.i32] : SLOW, [T.i32]),
     result: T.i32,
   });
   const walks = writeWalks(module, features);
@@ -57,6 +61,8 @@ export function writeMisses(memoryPages: number, features: WalkFeatures): Uint8A
   writeFetch(module, walks);
   writePlain(module, "walkRead", walks.read);
   writePlain(module, "walkWrite", walks.write);
+  const flushes = writeFlushes(module);
+  writeFlushProcedures(module, flushes, slow, features.paging.maxPhysicalBits);
   return module.finish();
 }
 
