@@ -30,6 +30,8 @@ export interface Runner {
   readonly about: string;
   /** Whether it is a peer, whose time is that of a whole process. */
   readonly isPeer: boolean;
+  /** Part of the rounds that is spent warming up, and is not measured; default none: only what comes before the rounds is left out. */
+  readonly warmUp?: number;
   run(program: Program, rounds: number): Promise<RunResult>;
   /** Removes what it keeps on disk. */
   close(): Promise<void>;
