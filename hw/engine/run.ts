@@ -328,7 +328,7 @@ export class Processor {
         const u16 = this.#u16;
         if (u16[record >>> 1] !== PSEUDO.region || u16[(record + REC.r1) >>> 1]! <= left) {
           const exit = this.#enter(handlers, record, given);
-          this.#arrived = exit === EXIT_BUDGET || exit === EXIT_LOOKUP;
+          this.#arrived = exit === EXIT_BUDGET;
           return this.#finish(exit, handlers, code);
         }
       } else return this.#finish(this.#enter(handlers, record, left), handlers, code);

@@ -6,8 +6,8 @@
  * region_code.ts drives it, instruction by instruction, and says through {@link Flow} where control goes.
  *
  * Registers: each has a local that is right at every instruction boundary; a value read or written is remembered, so that the next
- * read costs nothing. Flags: `fk` says which operation set them last (see {@link FLAG_KIND}) and `fa`, `fb`, `fr` hold its operands;
- * within a block that is known while writing, and the locals are only set where control leaves or joins.
+ * read costs nothing. Flags: `fk` says which operation set them last (see {@link FLAG_KIND}), and `fa`, `fb`, `fr`, `fc`, `fo` hold what
+ * they are worked out from, by a function of the module, once somebody must know them. Conditions compare the operands.
  *
  * @module
  */
@@ -15,7 +15,7 @@ import * as state from "../../state.ts";
 import type { FlagName, Width } from "../../isa/builder.ts";
 import { ripRelativeDisplacement } from "../../isa/decode.ts";
 import type { Decoded, Form, Operand } from "../../isa/form.ts";
-import { type Effects, type Exits, P, RECORD_SHIFT, type WasmCond, type WasmInt } from "../wasm/base.ts";
+import { type Exits, P, RECORD_SHIFT, type WasmCond, type WasmInt } from "../wasm/base.ts";
 import { bulkInfo, WasmBuilder } from "../wasm/builder.ts";
 import { CodeWriter, type ModuleWriter, OP, T } from "../wasm/emit.ts";
 import type { LastFlags } from "../wasm/status_flags.ts";
@@ -24,19 +24,41 @@ const { EXIT_RETRY, FTLB_READ, FTLB_WRITE, R, S, SEG } = state;
 
 /** Parameters of a region's function, as of a called handler: record, limit, fast TLB context, processor's block. */
 export const REGION_PARAMETERS = [T.i32, T.i32, T.i32, T.i32] as const;
+/** Parameters of the functions that work flags out: fk, fa, fb, fr, fc, fo. */
+export const FLAG_PARAMETERS = [T.i32, T.i64, T.i64, T.i64, T.i32, T.i32] as const;
+/** Parameters of the functions that carry a miss out: linear address, {@link missInfo}, `left`, processor's block. */
+export const MISS_PARAMETERS = [T.i64, T.i32, T.i32, T.i32] as const;
 
-/** Values of the local `fk`: what `fa`, `fb`, `fr` hold. To the base add 0 … 3 for 8, 16, 32, 64 bits. */
+/** Values of the local `fk`. To the base add 0 … 3 for 8, 16, 32, 64 bits. */
 export const FLAG_KIND = {
   /** `fa` is FCV, `fr` is FRES (see flags.ts). */
   stored: 0,
   /** fr = fa + fb (+ carry), fr = fa − fb (− borrow). */
   add: 1,
   sub: 5,
-  /** fr = something ± 1; bit 63 of `fa` is CF. */
-  inc: 9,
-  dec: 13,
-  count: 17,
+  /** SF, ZF, PF of fr. */
+  logic: 9,
+  /** fr = something ± 1; `fc` is CF. */
+  inc: 13,
+  dec: 17,
+  /** SF, ZF, PF of fr; `fc` is CF, `fo` is OF. */
+  result: 21,
+  count: 25,
+  /** Added to one of these: but CF and OF are `fc` and `fo`. */
+  patched: 32,
 } as const;
+/** From this value on, `fc` is CF. */
+const CARRY_FROM = FLAG_KIND.inc;
+
+/** Functions of a module that its regions call, by index. */
+export interface ModuleFunctions {
+  /** FCV and FRES of the flags. */
+  readonly flags: readonly [fcv: number, fres: number];
+  /** Host address of an access that missed, or 0 (stores: 0 if done). */
+  readonly load: number;
+  readonly store: number;
+  readonly rmw: number;
+}
 
 /** How a region is left at an instruction known beforehand. */
 export const EXIT_KIND = {
@@ -50,10 +72,8 @@ export const EXIT_KIND = {
 
 /** Where the instructions' control goes. */
 export interface Flow {
-  /** Goes to an offset from the page's first byte; flags are in their locals if `flagsLive` says that they must be. */
+  /** Goes to an offset from the page's first byte. */
   edge(offset: number): void;
-  /** Whether flags matter to what goes on there. */
-  flagsLiveAt(offset: number): boolean;
   /** Goes to an IP that is only known when the region runs. */
   indirect(target: WasmInt): void;
   /** Goes to an IP outside the page. */
@@ -79,48 +99,35 @@ export interface RegionLocals {
   readonly fa: number;
   readonly fb: number;
   readonly fr: number;
+  readonly fc: number;
+  readonly fo: number;
 }
 
-/** Operation that set the flags last, not yet done. `carry` has CF in bit 63. */
-type Pending =
-  | {
-    readonly kind: "add" | "sub";
-    readonly w: Width;
-    readonly a: WasmInt;
-    readonly b: WasmInt;
-    readonly r: WasmInt;
-  }
-  | { readonly kind: "inc" | "dec"; readonly w: Width; readonly r: WasmInt; readonly carry: WasmInt }
-  | { readonly kind: "logic"; readonly w: Width; readonly r: WasmInt }
-  | {
-    readonly kind: "result";
-    readonly w: Width;
-    readonly r: WasmInt;
-    readonly cf: WasmCond;
-    readonly of: WasmCond;
-    readonly af: WasmCond | undefined;
-  }
-  /** CF and OF are new, the rest as `under` (undefined: as the locals) says. */
-  | {
-    readonly kind: "patch";
-    readonly under: Pending | undefined;
-    readonly underStored: boolean;
-    readonly cf: WasmCond;
-    readonly of: WasmCond;
-  };
+/** Operation that set the flags last, with its values. */
+interface Setter {
+  readonly kind: "add" | "sub" | "logic" | "inc" | "dec" | "result";
+  readonly w: Width;
+  readonly r: WasmInt;
+  readonly a?: WasmInt;
+  readonly b?: WasmInt;
+  /** With a carry in, comparing the operands does not tell. */
+  readonly carried?: boolean;
+}
 
 /** What is known about flags while writing. */
 interface FlagState {
-  pending: Pending | undefined;
-  /** Nothing is pending and `fk` is `stored`. */
-  stored: boolean;
-  last: LastFlags | undefined;
+  /** Value of `fk`. */
+  readonly fk: number | undefined;
+  /** Who set them, but for CF and OF where these are newer. */
+  readonly setter: Setter | undefined;
+  /** CF and OF, where `fc` and `fo` hold them. */
+  readonly cf: WasmCond | undefined;
+  readonly of: WasmCond | undefined;
 }
+const UNKNOWN: FlagState = { fk: undefined, setter: undefined, cf: undefined, of: undefined };
 
 const WIDTH_INDEX: Readonly<Record<Width, number>> = { 8: 0, 16: 1, 32: 2, 64: 3 };
 const MASK64 = (1n << 64n) - 1n;
-const EMPTY = { reads: false, kills: false, sets: false, exits: false } as const;
-
 /** One branch of an `if`, written apart. */
 interface Branch {
   readonly code: CodeWriter;
@@ -129,12 +136,17 @@ interface Branch {
   readonly changedFlags: boolean;
 }
 
+/** Packs what a miss must know in one i32. */
+function missInfo(bytes: number, seg: number, offset: number, behind: number): number {
+  return bytes | (seg << 7) | (offset << 10) | (behind << 22);
+}
+
 /** See the module's comment. */
 export class RegionBuilder extends WasmBuilder {
   /** Fixed locals. */
   readonly l: RegionLocals;
   /** Where control goes; set by the writer of the region. */
-  flow: Flow = { edge: () => {}, flagsLiveAt: () => true, indirect: () => {}, outside: () => {} };
+  flow: Flow = { edge: () => {}, indirect: () => {}, outside: () => {} };
   /** Labels of the exits: static ones, and those with `ip` and `code` set. */
   staticLabel = 0;
   leaveLabel = 0;
@@ -143,8 +155,8 @@ export class RegionBuilder extends WasmBuilder {
   /** GPRs that were read or written, as bits, and those that were written. */
   touched = 0;
   written = 0;
-  /** Indices of the module's functions that work out flags from `fk`, `fa`, `fb`, `fr`: FCV, FRES. */
-  flagFunctions: readonly [fcv: number, fres: number] = [0, 0];
+  /** The module's functions. */
+  functions: ModuleFunctions = { flags: [0, 0], load: 0, store: 0, rmw: 0 };
 
   decoded!: Decoded;
   /** Offset of the instruction in its page. */
@@ -155,13 +167,12 @@ export class RegionBuilder extends WasmBuilder {
   #bound: (WasmInt | undefined)[] = [];
   #bound32: (WasmInt | undefined)[] = [];
   readonly #relative = new Map<WasmInt, number>();
-  #pending: Pending | undefined;
-  #stored = false;
+  #flags: FlagState = UNKNOWN;
   /** What pushFlagWord(FCV) gives while an INC or DEC is worked out. */
   #carry: WasmInt | undefined;
 
-  constructor(module: ModuleWriter) {
-    super(module, REGION_PARAMETERS.length);
+  constructor(module: ModuleWriter, parameters: number = REGION_PARAMETERS.length) {
+    super(module, parameters);
     const i32 = () => this.newLocal(T.i32), i64 = () => this.newLocal(T.i64);
     this.l = {
       gprs: Array.from({ length: 16 }, i64),
@@ -175,6 +186,8 @@ export class RegionBuilder extends WasmBuilder {
       fa: i64(),
       fb: i64(),
       fr: i64(),
+      fc: i32(),
+      fo: i32(),
     };
     this.reserveLocals();
   }
@@ -187,8 +200,7 @@ export class RegionBuilder extends WasmBuilder {
     this.#bound = [];
     this.#bound32 = [];
     this.#relative.clear();
-    this.#pending = undefined;
-    this.#stored = false;
+    this.#flags = UNKNOWN;
     this.last = undefined;
   }
   /** Starts an instruction. */
@@ -222,14 +234,11 @@ export class RegionBuilder extends WasmBuilder {
 
   /** Leaves at `offset` of the page, where `uncounted` instructions of the block are still to come. */
   exitAt(offset: number, uncounted: number, kind: number): void {
-    const before = this.#flags();
-    this.canonicalize();
     this.w.i32Const(offset | (uncounted << 13) | (kind << 19));
     this.w.localSet(this.l.packed);
     this.w.branch(OP.br, this.staticLabel);
-    this.#setFlags(before);
   }
-  /** Leaves at the IP in the local `ip`. Flags must be in their locals. */
+  /** Leaves at the IP in the local `ip`. */
   leave(): void {
     this.w.i32Const(0);
     this.w.localSet(this.l.code);
@@ -480,17 +489,17 @@ export class RegionBuilder extends WasmBuilder {
     this.push32(linear);
     this.w.op(OP.i32_add);
   }
-  #pushSlow(linear: WasmInt, bytes: number, seg: number): void {
+  /** Calls one of the module's functions for misses. */
+  #miss(index: number, linear: WasmInt, bytes: number, seg: number): void {
     const w = this.w;
-    this.#pushPlace();
-    this.push32(linear);
+    this.effects.exits = true;
     this.push(linear);
-    w.i64Const(32n);
-    w.op(OP.i64_shr_u);
-    w.op(OP.i32_wrap_i64);
-    w.i32Const(bytes | (seg << 8));
+    w.i32Const(missInfo(bytes, seg, this.offset, this.behind));
+    w.localGet(this.l.left);
+    this.pushBase();
+    w.call(index);
   }
-  #translate(linear: WasmInt, bytes: number, seg: number, table: number, slow: string): number {
+  #translate(linear: WasmInt, bytes: number, seg: number, table: number, slow: number): number {
     const w = this.w;
     const address = this.newLocal(T.i32);
     const entry = this.#probe(linear, bytes, table);
@@ -498,8 +507,7 @@ export class RegionBuilder extends WasmBuilder {
     this.#pushHit(linear, entry, table);
     w.localSet(address);
     w.op(OP.else);
-    this.#pushSlow(linear, bytes, seg);
-    w.call(this.host(slow));
+    this.#miss(slow, linear, bytes, seg);
     w.localTee(address);
     w.op(OP.i32_eqz);
     this.exits.faultIf(w);
@@ -507,10 +515,10 @@ export class RegionBuilder extends WasmBuilder {
     return address;
   }
   override hostAddressRead(linear: WasmInt, bytes: number, seg: number): number {
-    return this.#translate(linear, bytes, seg, FTLB_READ, "regionLoad");
+    return this.#translate(linear, bytes, seg, FTLB_READ, this.functions.load);
   }
   override hostAddressWrite(linear: WasmInt, bytes: number, seg: number): number {
-    return this.#translate(linear, bytes, seg, FTLB_WRITE, "regionRmw");
+    return this.#translate(linear, bytes, seg, FTLB_WRITE, this.functions.rmw);
   }
   override storeLinear(
     linear: WasmInt,
@@ -524,8 +532,7 @@ export class RegionBuilder extends WasmBuilder {
     emitStore(() => this.#pushHit(linear, entry, FTLB_WRITE), 0);
     w.op(OP.else);
     emitStore(() => this.pushBase(), S.SPILL);
-    this.#pushSlow(linear, bytes, seg);
-    w.call(this.host("regionStore"));
+    this.#miss(this.functions.store, linear, bytes, seg);
     this.exits.faultIf(w);
     w.close();
   }
@@ -541,86 +548,106 @@ export class RegionBuilder extends WasmBuilder {
 
   // ---- flags
 
-  #flags(): FlagState {
-    return { pending: this.#pending, stored: this.#stored, last: this.last };
+  #set64(local: number, value: WasmInt): void {
+    this.push(value);
+    this.w.localSet(local);
   }
-  #setFlags(flags: FlagState): void {
-    this.#pending = flags.pending;
-    this.#stored = flags.stored;
-    this.last = flags.last;
+  #setC(local: number, value: WasmCond): void {
+    this.pushC(value);
+    this.w.localSet(local);
   }
-  #defer(pending: Pending): void {
-    if (this.flagsAreDead) return;
-    this.#pending = pending;
-    this.#stored = false;
-    // With a carry in, comparing the operands does not tell.
-    const { mnemonic } = this.form.row;
-    this.last = mnemonic === "ADC" || mnemonic === "SBB" ? undefined : lastOf(pending);
+  #setKind(fk: number): void {
+    this.w.i32Const(fk);
+    this.w.localSet(this.l.fk);
   }
   #setsAll(): void {
     this.effects.sets = true;
     if (this.flagsEpoch === 0) this.effects.kills = true;
   }
+  /** The operation has set the flags; what it does not give is in the locals already. */
+  #setBy(setter: Setter, cf?: WasmCond, of?: WasmCond): void {
+    const { l } = this;
+    if (setter.a) this.#set64(l.fa, setter.a);
+    if (setter.b) this.#set64(l.fb, setter.b);
+    this.#set64(l.fr, setter.r);
+    const fk = FLAG_KIND[setter.kind] + WIDTH_INDEX[setter.w];
+    this.#setKind(fk);
+    this.#know({ fk, setter, cf, of });
+  }
+  #know(flags: FlagState): void {
+    this.#flags = flags;
+    const { setter } = flags;
+    this.last = setter === undefined || setter.carried || setter.kind === "result" || flags.cf !== undefined
+      ? undefined
+      : lastOf(setter);
+  }
   override flagsAdd(w: Width, a: WasmInt, b: WasmInt, r: WasmInt): void {
     this.#setsAll();
-    this.#defer({ kind: "add", w, a, b, r });
+    if (!this.flagsAreDead) {
+      this.#setBy({ kind: "add", w, a, b, r, carried: this.form.row.mnemonic === "ADC" });
+    }
   }
   override flagsSub(w: Width, a: WasmInt, b: WasmInt, r: WasmInt): void {
     this.#setsAll();
-    this.#defer({ kind: "sub", w, a, b, r });
+    if (!this.flagsAreDead) {
+      this.#setBy({ kind: "sub", w, a, b, r, carried: this.form.row.mnemonic === "SBB" });
+    }
   }
   override flagsLogic(w: Width, r: WasmInt): void {
     this.#setsAll();
-    this.#defer({ kind: "logic", w, r });
+    if (!this.flagsAreDead) this.#setBy({ kind: "logic", w, r });
   }
   override flagsInc(w: Width, r: WasmInt): void {
-    this.effects.sets = true;
-    if (!this.flagsAreDead) this.#defer({ kind: "inc", w, r, carry: this.#carryWord() });
+    this.#step("inc", w, r);
   }
   override flagsDec(w: Width, r: WasmInt): void {
-    this.effects.sets = true;
-    if (!this.flagsAreDead) this.#defer({ kind: "dec", w, r, carry: this.#carryWord() });
+    this.#step("dec", w, r);
   }
-  /** CF as bit 63 of a value. */
-  #carryWord(): WasmInt {
+  /** INC and DEC keep CF. */
+  #step(kind: "inc" | "dec", w: Width, r: WasmInt): void {
+    this.effects.sets = true;
+    if (this.flagsAreDead) return;
+    const cf = this.#carryInPlace();
+    this.#setBy({ kind, w, r }, cf);
+  }
+  /** Sees to it that `fc` is CF; gives its value if it is known. */
+  #carryInPlace(): WasmCond | undefined {
     const w = this.w, { l } = this;
-    if (this.#pending !== undefined || this.#stored) {
-      const pending = this.#pending;
-      if (pending?.kind === "inc" || pending?.kind === "dec") return pending.carry;
+    const { fk, setter, cf } = this.#flags;
+    if (fk !== undefined && fk >= CARRY_FROM) return cf;
+    if (setter !== undefined || fk === FLAG_KIND.stored) {
       const reads = this.effects.reads;
-      const cf = this.condition(2);
+      const now = this.condition(2);
       this.effects.reads = reads;
-      if (cf.constant !== undefined) return this.imm(cf.constant ? 1n << 63n : 0n);
-      return this.shl(64, this.toInt(cf), this.imm(63));
+      this.#setC(l.fc, now);
+      return now;
     }
-    const carry = this.newLocal(T.i64);
-    w.localGet(l.fa);
-    w.localSet(carry);
     w.localGet(l.fk);
-    w.i32Const(FLAG_KIND.add);
-    w.op(OP.i32_sub);
-    w.i32Const(FLAG_KIND.inc - FLAG_KIND.add);
+    w.i32Const(CARRY_FROM);
     w.op(OP.i32_lt_u);
     w.open(OP.if);
     this.#callFlags(0);
-    w.localSet(carry);
+    w.i64Const(63n);
+    w.op(OP.i64_shr_u);
+    w.op(OP.i32_wrap_i64);
+    w.localSet(l.fc);
     w.close();
-    w.localGet(carry);
-    w.i64Const(1n << 63n);
-    w.op(OP.i64_and);
-    return this.take();
+    w.localGet(l.fc);
+    return this.takeC();
   }
+  /** Pushes FCV (0) or FRES (1). */
   #callFlags(which: 0 | 1): void {
     const w = this.w, { l } = this;
-    w.localGet(l.fk);
-    w.localGet(l.fa);
-    w.localGet(l.fb);
-    w.localGet(l.fr);
-    w.call(this.flagFunctions[which]);
+    for (const local of [l.fk, l.fa, l.fb, l.fr, l.fc, l.fo]) w.localGet(local);
+    w.call(this.functions.flags[which]);
   }
   override flagsResult(w: Width, r: WasmInt, cf: WasmCond, of: WasmCond, af?: WasmCond): void {
     this.#setsAll();
-    this.#defer({ kind: "result", w, r, cf, of, af });
+    if (this.flagsAreDead) return;
+    if (af !== undefined && af.constant !== false) return super.flagsResult(w, r, cf, of, af);
+    this.#setC(this.l.fc, cf);
+    this.#setC(this.l.fo, of);
+    this.#setBy({ kind: "result", w, r }, cf, of);
   }
   override setFlags(flags: { readonly [name in FlagName]?: WasmCond }): void {
     const { CF, OF } = flags;
@@ -629,15 +656,19 @@ export class RegionBuilder extends WasmBuilder {
       if (CF && OF && flags.ZF && flags.SF && flags.PF && flags.AF) this.#setsAll();
       return;
     }
-    if (CF && OF && !flags.ZF && !flags.SF && !flags.PF && !flags.AF) {
-      const pending = this.#pending;
-      const [under, underStored] = pending?.kind === "patch"
-        ? [pending.under, pending.underStored]
-        : [pending, this.#stored];
-      this.#defer({ kind: "patch", under, underStored, cf: CF, of: OF });
-      return;
+    if (!CF || !OF || flags.ZF || flags.SF || flags.PF || flags.AF) return super.setFlags(flags);
+    const w = this.w, { l } = this;
+    this.#setC(l.fc, CF);
+    this.#setC(l.fo, OF);
+    let { fk } = this.#flags;
+    if (fk !== undefined) this.#setKind(fk |= FLAG_KIND.patched);
+    else {
+      w.localGet(l.fk);
+      w.i32Const(FLAG_KIND.patched);
+      w.op(OP.i32_or);
+      w.localSet(l.fk);
     }
-    super.setFlags(flags);
+    this.#know({ fk, setter: this.#flags.setter, cf: CF, of: OF });
   }
   protected override storeFlagWord(offset: number, push: () => void): void {
     push();
@@ -646,10 +677,9 @@ export class RegionBuilder extends WasmBuilder {
       return;
     }
     this.w.localSet(this.l.fa);
-    this.w.i32Const(FLAG_KIND.stored);
-    this.w.localSet(this.l.fk);
-    this.#pending = undefined;
-    this.#stored = true;
+    this.#setKind(FLAG_KIND.stored);
+    this.#flags = { ...UNKNOWN, fk: FLAG_KIND.stored };
+    this.last = undefined;
   }
   protected override pushFlagWord(offset: number): void {
     if (this.#carry !== undefined && offset === S.FCV) return this.push(this.#carry);
@@ -658,147 +688,143 @@ export class RegionBuilder extends WasmBuilder {
   }
   /** Works FRES and FCV out, into their locals. */
   #materialize(): void {
-    if (this.#stored) return;
+    if (this.#flags.fk === FLAG_KIND.stored) return;
     const w = this.w, { l } = this;
-    const last = this.last, dead = this.flagsAreDead, pending = this.#pending;
-    if (pending === undefined) {
-      const fcv = this.newLocal(T.i64);
-      this.#callFlags(0);
-      w.localSet(fcv);
-      this.#callFlags(1);
-      w.localSet(l.fr);
-      w.localGet(fcv);
-      w.localSet(l.fa);
-      w.i32Const(FLAG_KIND.stored);
-      w.localSet(l.fk);
-      this.#stored = true;
-      return;
-    }
-    const effects: Effects = { ...this.effects };
-    this.flagsAreDead = false;
-    switch (pending.kind) {
-      case "add":
-        super.flagsAdd(pending.w, pending.a, pending.b, pending.r);
-        break;
-      case "sub":
-        super.flagsSub(pending.w, pending.a, pending.b, pending.r);
-        break;
-      case "logic":
-        super.flagsLogic(pending.w, pending.r);
-        break;
-      case "inc":
-      case "dec":
-        this.#carry = pending.carry;
-        if (pending.kind === "inc") super.flagsInc(pending.w, pending.r);
-        else super.flagsDec(pending.w, pending.r);
-        this.#carry = undefined;
-        break;
-      case "result":
-        super.flagsResult(pending.w, pending.r, pending.cf, pending.of, pending.af);
-        break;
-      case "patch":
-        this.#pending = pending.under;
-        this.#stored = pending.underStored;
-        this.last = undefined;
-        this.#materialize();
-        super.setFlags({ CF: pending.cf, OF: pending.of });
-    }
-    this.effects = effects;
-    this.flagsAreDead = dead;
-    this.last = last;
-  }
-  /** Brings what is pending into the locals, in whatever form is cheapest. */
-  canonicalize(): void {
-    const pending = this.#pending;
-    if (pending === undefined) return;
-    const w = this.w, { l } = this;
-    const set = (local: number, value: WasmInt) => {
-      this.push(value);
-      w.localSet(local);
-    };
-    switch (pending.kind) {
-      case "add":
-      case "sub":
-        set(l.fa, pending.a);
-        set(l.fb, pending.b);
-        set(l.fr, pending.r);
-        break;
-      case "inc":
-      case "dec":
-        set(l.fa, pending.carry);
-        set(l.fr, pending.r);
-        break;
-      default:
-        this.#materialize();
-        return;
-    }
-    w.i32Const(FLAG_KIND[pending.kind] + WIDTH_INDEX[pending.w]);
-    w.localSet(l.fk);
-    this.#pending = undefined;
-    this.#stored = false;
+    const fcv = this.newLocal(T.i64);
+    this.#callFlags(0);
+    w.localSet(fcv);
+    this.#callFlags(1);
+    w.localSet(l.fr);
+    w.localGet(fcv);
+    w.localSet(l.fa);
+    this.#setKind(FLAG_KIND.stored);
+    // Who set them still tells conditions.
+    this.#flags = { ...this.#flags, fk: FLAG_KIND.stored };
   }
   protected override fusedCondition(cc: number): WasmCond | undefined {
-    const pending = this.#pending;
-    if (pending?.kind === "result") {
-      if (cc === 0) return pending.of;
-      if (cc === 2) return pending.cf;
-      if (cc === 4) return this.eq(pending.r, this.imm(0));
-      if (cc === 8) return this.ltS(pending.w, pending.r, this.imm(0));
-      return undefined;
-    }
-    if (pending?.kind === "patch") {
-      if (cc === 0) return pending.of;
-      if (cc === 2) return pending.cf;
-      return undefined;
-    }
-    if ((pending?.kind === "inc" || pending?.kind === "dec") && cc === 2) {
-      return this.bit(pending.carry, 63);
-    }
-    if (pending !== undefined && this.last === undefined) {
-      if (cc === 4) return this.eq(pending.r, this.imm(0));
-      if (cc === 8) return this.ltS(pending.w, pending.r, this.imm(0));
-      return undefined;
+    const { setter, cf, of } = this.#flags;
+    if (cc === 0 && of) return of;
+    if (cc === 2 && cf) return cf;
+    if (setter === undefined) return undefined;
+    const { r, w, a, b } = setter;
+    const zero = () => this.eq(r, this.imm(0));
+    if (cc === 4) return zero();
+    if (cc === 8) return this.ltS(w, r, this.imm(0));
+    if (cc === 6 && cf) return this.orC(cf, zero());
+    if (setter.carried && cc === 2) {
+      // The carry out of the top bit, from both operands and the result.
+      const width = this.imm(w - 1);
+      const one = setter.kind === "add" ? this.and(a!, b!) : this.and(this.not(64, a!), b!);
+      const other = setter.kind === "add"
+        ? this.and(this.or(a!, b!), this.not(64, r))
+        : this.and(this.not(64, this.xor(a!, b!)), r);
+      return this.bit(this.shr(64, this.or(one, other), width), 0);
     }
     return super.fusedCondition(cc);
   }
-  /** Works out FCV (0) or FRES (1) from the locals' form: the body of the module's flag functions, whose parameters are fk, fa, fb, fr. */
-  static flagFunction(module: ModuleWriter, which: 0 | 1): number {
-    const b = new RegionBuilder(module);
+  /** Writes the module's functions. All its imports must be known. */
+  static moduleFunctions(module: ModuleWriter): ModuleFunctions {
+    const host = (name: string) =>
+      module.importFunction(name, Array.from({ length: 6 }, () => T.i32), [T.i32]);
+    const imports = [host("regionLoad"), host("regionStore"), host("regionRmw")] as const;
+    return {
+      flags: [RegionBuilder.#flagFunction(module, 0), RegionBuilder.#flagFunction(module, 1)],
+      load: missFunction(module, imports[0]),
+      store: missFunction(module, imports[1]),
+      rmw: missFunction(module, imports[2]),
+    };
+  }
+  /** Works out FCV (0) or FRES (1) from fk, fa, fb, fr, fc, fo. */
+  static #flagFunction(module: ModuleWriter, which: 0 | 1): number {
+    const b = new RegionBuilder(module, FLAG_PARAMETERS.length);
     const w = new CodeWriter();
     b.w = w;
     const { l } = b;
-    // The parameters have the types of fk, fa, fb, fr.
-    const fa = 1, fb = 2, fr = 3;
+    const [fk, fa, fb, fr, fc, fo] = [0, 1, 2, 3, 4, 5];
     const value = (local: number): WasmInt => ({ local, constant: undefined });
-    w.open(OP.block);
+    const cond = (local: number): WasmCond => ({ local, constant: undefined });
+    w.localGet(fr);
+    w.localSet(l.fr);
+    const done = w.open(OP.block);
     for (let k = FLAG_KIND.count - 1; k >= 0; k--) w.open(OP.block);
-    w.localGet(0);
+    w.localGet(fk);
+    w.i32Const(FLAG_KIND.patched - 1);
+    w.op(OP.i32_and);
     w.op(OP.br_table);
     w.u32(FLAG_KIND.count - 1);
     for (let k = 0; k < FLAG_KIND.count; k++) w.u32(k);
     for (let k = 0; k < FLAG_KIND.count; k++) {
       w.close();
-      if (k === FLAG_KIND.stored) {
-        w.localGet(which === 0 ? fa : fr);
-        w.op(OP.return);
-        continue;
-      }
-      const width = ([8, 16, 32, 64] as const)[(k - 1) & 3]!;
-      const kind = (["add", "sub", "inc", "dec"] as const)[(k - 1) >> 2]!;
       b.beginBlock();
-      b.#pending = kind === "add" || kind === "sub"
-        ? { kind, w: width, a: value(fa), b: value(fb), r: value(fr) }
-        : { kind, w: width, r: value(fr), carry: value(fa) };
-      b.effects = { ...EMPTY };
-      b.#materialize();
-      w.localGet(which === 0 ? l.fa : l.fr);
-      w.op(OP.return);
+      b.effects = { reads: false, kills: false, sets: false, exits: false };
+      b.flagsAreDead = false;
+      const width = ([8, 16, 32, 64] as const)[(k - 1) & 3]!;
+      switch (k === 0 ? -1 : (k - 1) >> 2) {
+        case -1:
+          w.localGet(fa);
+          w.localSet(l.fa);
+          break;
+        case 0:
+          b.#workOut(() => b.superAdd(width, value(fa), value(fb), value(fr)));
+          break;
+        case 1:
+          b.#workOut(() => b.superSub(width, value(fa), value(fb), value(fr)));
+          break;
+        case 2:
+          b.#workOut(() => b.superLogic(width, value(fr)));
+          break;
+        case 3:
+        case 4:
+          w.localGet(fc);
+          w.op(OP.i64_extend_i32_u);
+          w.i64Const(63n);
+          w.op(OP.i64_shl);
+          b.#carry = b.take();
+          b.#workOut(() => b.superStep(k < FLAG_KIND.dec, width, value(fr)));
+          b.#carry = undefined;
+          break;
+        default:
+          b.#workOut(() => b.superResult(width, value(fr), cond(fc), cond(fo)));
+      }
+      w.branch(OP.br, done);
     }
     w.close();
-    w.op(OP.unreachable);
+    if (which === 0) {
+      w.localGet(fk);
+      w.i32Const(FLAG_KIND.patched);
+      w.op(OP.i32_and);
+      w.open(OP.if);
+      b.#flags = { ...UNKNOWN, fk: FLAG_KIND.stored };
+      b.superSetFlags({ CF: cond(fc), OF: cond(fo) });
+      w.close();
+    }
+    w.localGet(which === 0 ? l.fa : l.fr);
     w.op(OP.end);
-    const type = module.type([T.i32, T.i64, T.i64, T.i64], [T.i64]);
-    return module.define(type, b.locals, w.bytes().slice());
+    return module.define(module.type(FLAG_PARAMETERS, [T.i64]), b.locals, w.bytes().slice());
+  }
+  #workOut(formula: () => void): void {
+    formula();
+    this.#flags = UNKNOWN;
+  }
+  // The formulas of the layer below, which is closed to static members.
+  private superAdd(w: Width, a: WasmInt, b: WasmInt, r: WasmInt): void {
+    super.flagsAdd(w, a, b, r);
+  }
+  private superSub(w: Width, a: WasmInt, b: WasmInt, r: WasmInt): void {
+    super.flagsSub(w, a, b, r);
+  }
+  private superLogic(w: Width, r: WasmInt): void {
+    super.flagsLogic(w, r);
+  }
+  private superStep(up: boolean, w: Width, r: WasmInt): void {
+    if (up) super.flagsInc(w, r);
+    else super.flagsDec(w, r);
+  }
+  private superResult(w: Width, r: WasmInt, cf: WasmCond, of: WasmCond): void {
+    super.flagsResult(w, r, cf, of);
+  }
+  private superSetFlags(flags: { readonly [name in FlagName]?: WasmCond }): void {
+    super.setFlags(flags);
   }
 
   // ---- control
@@ -810,22 +836,26 @@ export class RegionBuilder extends WasmBuilder {
     const code = new CodeWriter();
     code.depth = outer.depth + 1;
     const bound = this.#bound.slice(), bound32 = this.#bound32.slice();
-    const flags = this.#flags(), left = this.left, writtenBefore = this.#branchWritten;
+    const flags = this.#flags, last = this.last, left = this.left, writtenBefore = this.#branchWritten;
     this.w = code;
     this.left = false;
     this.#branchWritten = 0;
     this.flagsEpoch++;
     body();
     this.flagsEpoch--;
-    const changedFlags = this.#pending !== flags.pending || this.#stored !== flags.stored;
-    if (!this.left && changedFlags) this.canonicalize();
-    const result = { code, left: this.left, written: this.#branchWritten, changedFlags };
+    const result = {
+      code,
+      left: this.left,
+      written: this.#branchWritten,
+      changedFlags: this.#flags !== flags,
+    };
     this.w = outer;
     this.left = left;
     this.#branchWritten = writtenBefore;
     this.#bound = bound;
     this.#bound32 = bound32;
-    this.#setFlags(flags);
+    this.#flags = flags;
+    this.last = last;
     return result;
   }
   override if(c: WasmCond, then: () => void, otherwise?: () => void): void {
@@ -839,7 +869,6 @@ export class RegionBuilder extends WasmBuilder {
     if (otherwise) branches.push(this.#branch(w, otherwise));
     const joining = branches.filter((branch) => !branch.left);
     const changedFlags = joining.some((branch) => branch.changedFlags);
-    if (changedFlags) this.canonicalize();
     this.pushC(c);
     w.open(OP.if);
     w.append(branches[0]!.code.bytes());
@@ -849,7 +878,7 @@ export class RegionBuilder extends WasmBuilder {
     }
     w.close();
     for (const { written } of joining) this.#forget(written);
-    if (changedFlags) this.#setFlags({ pending: undefined, stored: false, last: undefined });
+    if (changedFlags) this.#know(UNKNOWN);
     if (otherwise && branches.every((branch) => branch.left)) this.left = true;
   }
   /** The locals of these registers were written in a branch. */
@@ -864,8 +893,7 @@ export class RegionBuilder extends WasmBuilder {
   override while(c: () => WasmCond, body: () => void): void {
     const w = this.w;
     const settle = () => {
-      this.canonicalize();
-      this.#setFlags({ pending: undefined, stored: false, last: undefined });
+      this.#know(UNKNOWN);
       this.#bound = [];
       this.#bound32 = [];
     };
@@ -921,19 +949,9 @@ export class RegionBuilder extends WasmBuilder {
     this.effects.exits = true;
     const offset = this.#relative.get(target);
     if (offset === undefined) this.flow.indirect(target);
-    else if (offset >= 0 && offset < 4096) this.#edge(offset);
+    else if (offset >= 0 && offset < 4096) this.flow.edge(offset);
     else this.flow.outside(target);
     this.left = true;
-  }
-  #edge(offset: number): void {
-    const flags = this.#flags();
-    if (this.flow.flagsLiveAt(offset)) this.canonicalize();
-    this.flow.edge(offset);
-    this.#setFlags(flags);
-  }
-  /** The straight way on, behind the block's last instruction. */
-  fallThrough(offset: number): void {
-    this.#edge(offset);
   }
   override jumpRel(o: Operand): void {
     this.effects.exits = true;
@@ -957,7 +975,7 @@ export class RegionBuilder extends WasmBuilder {
   }
   override again(): void {
     this.effects.exits = true;
-    this.#edge(this.offset);
+    this.flow.edge(this.offset);
     this.left = true;
   }
   override bulk(f: Form): void {
@@ -1055,16 +1073,41 @@ function fold(code: number, a: bigint | undefined, b: bigint | undefined): bigin
   }
 }
 
-function lastOf(pending: Pending): LastFlags | undefined {
-  switch (pending.kind) {
-    case "add":
-    case "sub":
-      return pending;
-    case "logic":
-    case "inc":
-    case "dec":
-      return { kind: pending.kind, w: pending.w, r: pending.r };
-    default:
-      return undefined;
-  }
+function lastOf(setter: Setter): LastFlags | undefined {
+  const { kind, w, r, a, b } = setter;
+  if (kind === "result") return undefined;
+  if (kind === "add" || kind === "sub") return { kind, w, a: a!, b: b!, r };
+  return { kind, w, r };
+}
+
+/** A function that unpacks {@link missInfo}, halves the address and calls the import. */
+function missFunction(module: ModuleWriter, target: number): number {
+  const w = new CodeWriter();
+  const [linear, info, left, base] = [0, 1, 2, 3];
+  const field = (shift: number, bits: number) => {
+    w.localGet(info);
+    w.i32Const(shift);
+    w.op(OP.i32_shr_u);
+    w.i32Const((1 << bits) - 1);
+    w.op(OP.i32_and);
+  };
+  w.localGet(base);
+  field(10, 12);
+  w.localGet(left);
+  field(22, 6);
+  w.op(OP.i32_add);
+  w.localGet(linear);
+  w.op(OP.i32_wrap_i64);
+  w.localGet(linear);
+  w.i64Const(32n);
+  w.op(OP.i64_shr_u);
+  w.op(OP.i32_wrap_i64);
+  field(0, 7);
+  field(7, 3);
+  w.i32Const(8);
+  w.op(OP.i32_shl);
+  w.op(OP.i32_or);
+  w.call(target);
+  w.op(OP.end);
+  return module.define(module.type(MISS_PARAMETERS, [T.i32]), [], w.bytes().slice());
 }

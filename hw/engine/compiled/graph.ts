@@ -91,7 +91,6 @@ export class Natures {
         if (isRelative && to === target) toTarget = true;
         else again = true;
       },
-      flagsLiveAt: () => false,
       indirect: () => leaves = true,
       outside: () => toTarget = true,
     };

@@ -15,7 +15,7 @@ import { describe } from "../../isa/prologue.ts";
 import { P, RECORD_SHIFT, type WasmInt } from "../wasm/base.ts";
 import { CodeWriter, type ModuleWriter, OP, T } from "../wasm/emit.ts";
 import { REGION_JUMPED } from "../wasm/interpreter_module.ts";
-import { EXIT_KIND, FLAG_KIND, REGION_PARAMETERS, RegionBuilder } from "./builder.ts";
+import { EXIT_KIND, FLAG_KIND, type ModuleFunctions, REGION_PARAMETERS, RegionBuilder } from "./builder.ts";
 import type { Block, Graph } from "./graph.ts";
 import { headsOf, type Part, structure } from "./structure.ts";
 
@@ -59,9 +59,9 @@ export function writeRegion(
   graph: Graph,
   mode: CodeMode,
   entryMap: number,
-  flagFunctions: readonly [number, number],
+  functions: ModuleFunctions,
 ): RegionCode {
-  return new RegionWriter(module, graph, mode, entryMap, flagFunctions).write();
+  return new RegionWriter(module, graph, mode, entryMap, functions).write();
 }
 
 class RegionWriter {
@@ -90,10 +90,10 @@ class RegionWriter {
     readonly graph: Graph,
     readonly mode: CodeMode,
     readonly entryMap: number,
-    flagFunctions: readonly [number, number],
+    functions: ModuleFunctions,
   ) {
     this.#b = new RegionBuilder(module);
-    this.#b.flagFunctions = flagFunctions;
+    this.#b.functions = functions;
     this.#blocks = [...graph.blocks.values()];
     this.#blocks.forEach((block, i) => this.#node.set(block.offset, i));
     this.#successors = this.#blocks.map((block) => {
@@ -163,13 +163,8 @@ class RegionWriter {
     b.w = w;
     b.flow = {
       edge: (offset) => this.#goTo(offset),
-      flagsLiveAt: (offset) => {
-        const n = this.#node.get(offset);
-        return n === undefined || this.#liveIn[n]!;
-      },
       indirect: (target) => this.#indirect(target),
       outside: (target) => {
-        b.canonicalize();
         b.push(target);
         b.w.localSet(l.ip);
         b.leave();
@@ -274,8 +269,8 @@ class RegionWriter {
     w.open(OP.if);
     [S.FCV, S.FRES].forEach((offset, which) => {
       store(offset, OP.i64_store, () => {
-        for (const local of [l.fk, l.fa, l.fb, l.fr]) w.localGet(local);
-        w.call(b.flagFunctions[which as 0 | 1]);
+        for (const local of [l.fk, l.fa, l.fb, l.fr, l.fc, l.fo]) w.localGet(local);
+        w.call(b.functions.flags[which as 0 | 1]);
       });
     });
     w.op(OP.else);
@@ -405,7 +400,7 @@ class RegionWriter {
       this.#carried = n;
       return;
     }
-    b.fallThrough(block.end);
+    this.#goTo(block.end);
   }
 
   // ---- ways out of a block
@@ -431,7 +426,6 @@ class RegionWriter {
 
   #indirect(target: WasmInt): void {
     const b = this.#b, w = b.w, { l } = b;
-    b.canonicalize();
     // Within the page it may be an entry.
     b.push(target);
     w.localGet(l.page);

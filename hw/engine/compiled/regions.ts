@@ -249,8 +249,8 @@ export class Regions implements RegionWatch {
         result ? [T.i32] : [],
       );
     }
-    const flags = [RegionBuilder.flagFunction(module, 0), RegionBuilder.flagFunction(module, 1)] as const;
-    const written = writeRegion(module, graph, page.mode, entryMap, flags);
+    const functions = RegionBuilder.moduleFunctions(module);
+    const written = writeRegion(module, graph, page.mode, entryMap, functions);
     module.exportFunction("0", written.index);
     const exports = this.#handlers.instantiateRegions(module.finish(), []);
     this.#handlers.fillSlot(slot, exports["0"] as CallableFunction);
