@@ -288,8 +288,8 @@ export class CodeCache implements CodeWatch {
       at += RECORD_BYTES;
       here += decoded.length;
       if (decoded.form.row.flags.ends && !mayFallThrough(decoded)) {
-        // Some fall through all the same, now and then (INTO, STI): they find their way by a lookup.
-        this.#pseudo(at, PSEUDO.lookup, here);
+        // Some fall through all the same, now and then (INTO, STI): they find their way by a lookup, which becomes a link within the page.
+        this.#pseudo(at, here >= 4096 ? PSEUDO.nextPage : PSEUDO.lookup, here >= 4096 ? 0 : here);
         at += RECORD_BYTES;
         break;
       }
