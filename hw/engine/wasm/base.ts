@@ -144,6 +144,19 @@ export abstract class WasmBase {
   protected freeLocals(): void {
     for (const pool of this.#pools.values()) pool.used = 0;
   }
+  /** Of the values made so far, only those in these locals are used again. */
+  protected keepLocals(kept: ReadonlySet<number>): void {
+    for (const pool of this.#pools.values()) {
+      let live = 0;
+      for (let i = 0; i < pool.used; i++) {
+        const index = pool.indices[i]!;
+        if (!kept.has(index)) continue;
+        pool.indices[i] = pool.indices[live]!;
+        pool.indices[live++] = index;
+      }
+      pool.used = live;
+    }
+  }
   /** Starts a description's bookkeeping; the operands are located after it. */
   protected beginDescription(form: Form, hasIndex: boolean, exits: Exits): void {
     this.form = form;
