@@ -73,16 +73,22 @@ export interface Page {
   compiled: number;
   /** Times that code changed. */
   changed: number;
-  /** Lookups to let pass before something is compiled here again. */
-  wait: number;
+  /** Tick before which nothing is compiled here again. */
+  notBefore: number;
 }
 
 /** Most guest instructions of a region. */
 const INSTRUCTIONS_MAX = 500;
 /** Regions of a page are compiled together as often as this; later ones stand alone. */
 const REBUILDS_MAX = 12;
-/** Most regions compiled for one page before it waits; each further one waits longer. */
-const COMPILED_MAX = 64;
+/** Times that a page is compiled, or changes, before it waits; each further time it waits twice as long, this many doublings at most. */
+const COMPILED_FREE = 16, CHANGED_FREE = 2, DOUBLINGS_MAX = 16;
+/**
+ * Guest instructions that may be compiled before any has been executed, and how many more for each {@link SAMPLE} that has: so that a
+ * guest that never executes the same code for long can't make the host compile for long. A guest instruction costs as
+ * much to compile as some thousands to interpret.
+ */
+const CREDIT_MAX = 40_000, CREDIT_PER_SAMPLE = 6;
 /** Instructions after which the run loop gets a look at what is executed, so that it can count. */
 export const SAMPLE = 4096;
 /** What one compilation may take of the code cache's arena. */
@@ -117,6 +123,7 @@ export class Regions implements RegionWatch {
   readonly #lookups = new Map<number, number>();
   readonly #natures = new Natures();
   readonly #freeMaps: number[] = [];
+  #credit = CREDIT_MAX;
 
   constructor(memory: MachineMemory, handlers: Handlers, code: CodeCache, options: RegionOptions) {
     this.#memory = memory;
@@ -139,6 +146,7 @@ export class Regions implements RegionWatch {
     if (handler === PSEUDO.region) return left;
     if (handler !== PSEUDO.called && handler < PSEUDO.first) return left;
     if (!arrived && this.#threshold > 1) return Math.min(left, SAMPLE);
+    this.#credit = Math.min(this.#credit + CREDIT_PER_SAMPLE, CREDIT_MAX);
     const count = (this.#lookups.get(record) ?? 0) + 1;
     if (count < this.#threshold) {
       if (this.#lookups.size > COUNTS_MAX) this.#lookups.clear();
@@ -162,7 +170,7 @@ export class Regions implements RegionWatch {
     const key = mode * 0x10_0000 + physical / 4096;
     let page = this.#pages.get(key);
     if (page === undefined) {
-      page = { physical, mode, regions: [], compiled: 0, changed: 0, wait: 0 };
+      page = { physical, mode, regions: [], compiled: 0, changed: 0, notBefore: 0 };
       this.#pages.set(key, page);
     }
     return page;
@@ -170,10 +178,7 @@ export class Regions implements RegionWatch {
 
   #compile(cpu: Cpu, physical: number, mode: CodeMode, offset: number): void {
     const page = this.#page(physical, mode);
-    if (page.wait > 0) {
-      page.wait--;
-      return;
-    }
+    if (cpu.now() < page.notBefore || this.#credit < 0) return;
     // In the midst of a block: its region will be entered at the next jump.
     for (const { graph, covers } of page.regions) {
       if (covers[offset >>> 5]! & (1 << (offset & 31)) && !graph.blocks.has(offset)) return;
@@ -204,7 +209,7 @@ export class Regions implements RegionWatch {
       wanted: this.#threshold === 1 ? () => true : (at) => this.#code.known(physical, mode, at) !== 0,
     }, this.#natures);
     if (graph === undefined || !graph.entries.has(offset) || graph.blocks.size > ENTRIES_MAX) {
-      if (graph !== undefined) page.wait += 16;
+      if (graph !== undefined) page.notBefore = cpu.now() + SAMPLE * 16;
       return;
     }
     const records = this.#decode(cpu, page, graph);
@@ -217,7 +222,9 @@ export class Regions implements RegionWatch {
     }
     this.#install(page, graph, records, slot);
     page.compiled++;
-    if (page.compiled > COMPILED_MAX) page.wait = (page.compiled - COMPILED_MAX) * 64;
+    if (this.#threshold > 1) this.#credit -= graph.instructions;
+    const doublings = Math.max(page.compiled - COMPILED_FREE, page.changed - CHANGED_FREE);
+    if (doublings >= 0) page.notBefore = cpu.now() + SAMPLE * 2 ** Math.min(doublings, DOUBLINGS_MAX);
     for (const reason of graph.refused) {
       this.counts.refused.set(reason, (this.counts.refused.get(reason) ?? 0) + 1);
     }
@@ -310,8 +317,6 @@ export class Regions implements RegionWatch {
           this.#drop(region);
           this.counts.changed++;
           page.changed++;
-          // Code that keeps changing is interpreted for longer and longer.
-          page.wait = Math.max(page.wait, Math.min(page.changed * page.changed, 100_000));
         }
       }
       at += here;
