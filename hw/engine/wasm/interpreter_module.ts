@@ -111,13 +111,13 @@ export function writeInterpreter(
   const tails = new Tails(w, base, left);
 
   const loop = w.open(OP.loop);
-  const fault = w.open(OP.block);
   const end = w.open(OP.block);
   const leave = w.open(OP.block);
   const again = w.open(OP.block);
   const jumped = w.open(OP.block);
   const jump = w.open(OP.block);
   const resync = w.open(OP.block);
+  const fault = w.open(OP.block);
   const direct = w.open(OP.block);
   const exits: Exits = {
     inline: true,
@@ -257,6 +257,18 @@ export function writeInterpreter(
   w.branch(OP.br, resync);
   w.close();
   w.localGet(target);
+  w.i32Const(EXIT_FAULT);
+  w.op(OP.i32_eq);
+  w.open(OP.if);
+  tails.load32(S.REMAINING);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.localSet(P.limit);
+  w.i32Const(0);
+  w.localSet(P.ptr);
+  writeDelivery(module, tails, w, base, resync, end);
+  w.close();
+  w.localGet(target);
   w.op(OP.return);
   w.close();
   tails.load32(S.REMAINING);
@@ -288,6 +300,12 @@ export function writeInterpreter(
   w.localSet(ip);
   writeDirectCanonicalCheck(tails, w, ip, fault);
   w.branch(OP.br, jumped);
+  w.close(); // fault: delivered here if it can be, which counts as one instruction; else the run loop does it
+  tails.storeRecordIp();
+  tails.storeRemaining(0);
+  writeDelivery(module, tails, w, base, resync, end);
+  tails.load32(S.EXIT);
+  w.op(OP.return);
   w.close(); // resync: count, then a jump in the context that is in force now
   tails.count(1);
   tails.load32(S.CODEMODE);
@@ -383,11 +401,6 @@ export function writeInterpreter(
   w.close(); // end
   tails.storeRemaining(1);
   w.i32Const(EXIT_END);
-  w.op(OP.return);
-  w.close(); // fault
-  tails.storeRecordIp();
-  tails.storeRemaining(0);
-  tails.load32(S.EXIT);
   w.op(OP.return);
   w.close(); // loop
   w.op(OP.unreachable);
@@ -575,6 +588,33 @@ class Tails {
     w.op(OP.return);
   }
 }
+/**
+ * Delivers the pending fault in wasm if S.EXIT says that there is one, and if it can be (events.ts); RIP and REMAINING are exact. Falls
+ * through if not.
+ */
+function writeDelivery(
+  module: ModuleWriter,
+  tails: Tails,
+  w: CodeWriter,
+  base: number,
+  resync: number,
+  end: number,
+): void {
+  tails.load32(S.EXIT);
+  w.i32Const(EXIT_FAULT);
+  w.op(OP.i32_eq);
+  w.open(OP.if);
+  const not = w.open(OP.block);
+  w.i32Const(base);
+  w.call(module.importFunction("deliverFault", [T.i32], [T.i32]));
+  w.op(OP.br_table);
+  w.u32(2);
+  // DELIVERED: NOT, RESYNC, END.
+  for (const label of [not, resync, end]) w.u32(w.depth - label);
+  w.close();
+  w.close();
+}
+
 /** A direct jump that leaves the canonical range raises #GP(0) on the jump; within ±2 GiB only bits from 47 up tell. */
 function writeDirectCanonicalCheck(tails: Tails, w: CodeWriter, ip: number, fault: number): void {
   w.localGet(ip);

@@ -10,11 +10,13 @@
  *     regionLoad, regionRmw: the same, called by compiled regions
  *     storeSlow, regionStore (the same; the value stands in SPILL) → 0, or nonzero with S.EXIT set
  *     fetchMiss         (base, ipLow, ipHigh) → the record of the instruction there, its page now being in the fetch table; or 0
- *     walkRead, walkWrite (base, linLow, linHigh, bytes) → host address, or 0 when it takes TypeScript: no fault is raised
+ *     deliverFault      (base) → DELIVERED of events.ts, for the fault in FAULTVECTOR and FAULTCODE; RIP is the faulting instruction's
+ *     proc:NAME         (base) → as the procedure of that name, for those of QUICK_PROCEDURES
  *
  * @module
  */
-import { S } from "../../state.ts";
+import { EXIT_FAULT, REC, S } from "../../state.ts";
+import { RECORD_SHIFT } from "./base.ts";
 import { ModuleWriter, T, type ValueType } from "./emit.ts";
 import {
   add,
@@ -23,14 +25,19 @@ import {
   call,
   type Callee,
   eq,
+  extendU,
   join,
+  load16,
   load32,
   load64,
   load8,
   type Local,
+  shrS,
+  sub,
 } from "./expressions.ts";
+import { writeEvents } from "./events.ts";
 import { writeFlushes, writeFlushProcedures } from "./flushes.ts";
-import { type WalkFeatures, type Walks, writeWalks } from "./walk.ts";
+import { PAGE_FAULT, type WalkFeatures, type Walks, writeWalks } from "./walk.ts";
 
 /** What the module imports: the ways in TypeScript, by what they do. Regions have functions of their own, with the same parameters. */
 const WAYS = {
@@ -39,7 +46,7 @@ const WAYS = {
   rmw: ["rmwSlow", "regionRmw"],
 } as const;
 /** Procedures of the instruction table that have a short way here; they are exported under the same names, `proc:NAME`. */
-export const QUICK_PROCEDURES = ["invlpg", "writeCr"] as const;
+export const QUICK_PROCEDURES = ["invlpg", "writeCr", "int", "iret", "syscall", "sysret"] as const;
 /** Names of the functions that the module imports. */
 export const MISS_IMPORTS: readonly string[] = Object.values(WAYS).flat();
 
@@ -54,22 +61,33 @@ export function writeMisses(memoryPages: number, features: WalkFeatures): Uint8A
     index: module.importFunction(name, name.startsWith("proc:") ? [T.i32] : SLOW, [T.i32]),
     result: T.i32,
   });
-  const walks = writeWalks(module, features);
+  const flushes = writeFlushes(module);
+  const walks = writeWalks(module, features, flushes.page);
   for (const name of WAYS.load) writeLoad(module, name, walks.read, slow(name));
   for (const name of WAYS.rmw) writeLoad(module, name, walks.write, slow(name));
   for (const name of WAYS.store) writeStore(module, name, walks.write, slow(name));
   writeFetch(module, walks);
-  writePlain(module, "walkRead", walks.read);
-  writePlain(module, "walkWrite", walks.write);
-  const flushes = writeFlushes(module);
   writeFlushProcedures(module, flushes, slow, features.paging.maxPhysicalBits);
+  writeEvents(module, slow);
   return module.finish();
+}
+
+/** Makes RIP and REMAINING exact: from a record and the limit, or from what a region passes in their place (handlers.ts). */
+function expose(b: Body, region: boolean): void {
+  const [base, second, third] = b.parameters as [Local, Local, Local];
+  const offset = region ? extendU(second) : extendU(load16(second, REC.pageOffset));
+  b.store64(base, S.RIP, add(load64(base, S.RIPPAGE), offset));
+  b.store32(base, S.REMAINING, region ? third : shrS(sub(third, second), RECORD_SHIFT));
 }
 
 function writeLoad(module: ModuleWriter, name: string, walk: Callee, slow: Callee): void {
   const b = new Body(SLOW, T.i32);
   const [base, , , low, high, info] = b.parameters as [Local, Local, Local, Local, Local, Local];
   const host = b.let(call(walk, base, join(low, high), and(info, 0xff)));
+  b.if(eq(host, PAGE_FAULT), () => {
+    expose(b, name.startsWith("region"));
+    b.return(0);
+  });
   b.if(host, () => b.return(host));
   b.return(call(slow, ...b.parameters));
   b.define(module, name);
@@ -80,6 +98,10 @@ function writeStore(module: ModuleWriter, name: string, walk: Callee, slow: Call
   const [base, , , low, high, info] = b.parameters as [Local, Local, Local, Local, Local, Local];
   const bytes = b.let(and(info, 0xff));
   const host = b.let(call(walk, base, join(low, high), bytes));
+  b.if(eq(host, PAGE_FAULT), () => {
+    expose(b, name.startsWith("region"));
+    b.return(EXIT_FAULT);
+  });
   b.if(host, () => {
     const done = () => b.return(0);
     b.if(eq(bytes, 8), () => {
@@ -113,10 +135,4 @@ function writeFetch(module: ModuleWriter, walks: Walks): void {
   const b = new Body([T.i32, T.i32, T.i32], T.i32);
   b.return(call(walks.fetch, b.parameter(0), join(b.parameter(1), b.parameter(2))));
   b.define(module, "fetchMiss");
-}
-
-function writePlain(module: ModuleWriter, name: string, walk: Callee): void {
-  const b = new Body([T.i32, T.i32, T.i32, T.i32], T.i32);
-  b.return(call(walk, b.parameter(0), join(b.parameter(1), b.parameter(2)), b.parameter(3)));
-  b.define(module, name);
 }

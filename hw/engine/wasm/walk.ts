@@ -4,7 +4,7 @@
  * A walk here does what access.ts, translate.ts and paging.ts do, entry by entry, with the same flags set in memory, the same counts and
  * the same entries filled, for an access that is allowed and lies in one page of RAM. In every other case it gives up: it has changed
  * nothing that the walk in TypeScript, which then does it all again, would not do in the same order (accessed flags of upper levels,
- * which are counted once). Left to TypeScript are: faults and EPT violations, devices, ROM and decoded code that is stored to, tables
+ * which are counted once). Plain page faults outside VMX non-root operation are recorded here too. Left to TypeScript are: other faults, devices, ROM and decoded code that is stored to, tables
  * that are not in plain RAM below 4 GiB, the modelled TLBs and the sanitizer, listeners to walks, protection keys that restrict,
  * breakpoints and alignment checks, the APIC-access page, page-modification logging, PAE paging, accesses that cross pages.
  *
@@ -34,6 +34,7 @@ import {
   AUX,
   CODE_TABLES_BASE,
   CODE_TABLES_STRIDE,
+  EXIT_FAULT,
   FTLB_CONTEXT_BYTES,
   FTLB_ENTRIES,
   FTLB_FETCH,
@@ -95,18 +96,21 @@ export interface WalkFeatures {
 
 /** The functions that {@link writeWalks} defines. All addresses in memory are i32, linear addresses i64. */
 export interface Walks {
-  /** (base, linear, bytes) → host address of bytes that may be read, or 0. */
+  /** (base, linear, bytes) → host address of bytes that may be read; 0; or {@link PAGE_FAULT}. */
   readonly read: Callee;
-  /** (base, linear, bytes) → host address of bytes that may be written, or 0. */
+  /** (base, linear, bytes) → host address of bytes that may be written; 0; or {@link PAGE_FAULT}. */
   readonly write: Callee;
   /** (base, IP) → the record of 64-bit code at the IP, in a page that is now in the fetch table; or 0. */
   readonly fetch: Callee;
 }
 
+/** What a walk gives when the access raises a page fault: it is recorded (S.EXIT, CR2), and what it invalidates is gone. RIP is not stored. */
+export const PAGE_FAULT = 1;
+
 type Kind = "read" | "write" | "fetch";
 
 /** Listeners to one of these see every walk: TypeScript does it. */
-const WALK_EVENTS = TRACE.walk | TRACE.reference | TRACE.ept;
+const WALK_EVENTS = TRACE.walk | TRACE.reference | TRACE.ept | TRACE.fault;
 /** Offset in a bank of the first context whose data tables stay empty. */
 const CHECKED_FROM = 3 * FTLB_CONTEXT_BYTES;
 const { P, W, U, A, D, PS, G } = PTE;
@@ -121,9 +125,9 @@ function mustBeZero(level: number, leaf: boolean, features: PagingFeatures): big
 }
 
 /** Writes the walks into a module. */
-export function writeWalks(module: ModuleWriter, features: WalkFeatures): Walks {
+export function writeWalks(module: ModuleWriter, features: WalkFeatures, flushPage: Callee): Walks {
   const fill = writeFill(module), ept = writeEptWalk(module, features.ept);
-  const parts = { module, features, fill, ept };
+  const parts = { module, features, fill, ept, flushPage };
   return {
     read: writeWalk(parts, "read"),
     write: writeWalk(parts, "write"),
@@ -136,6 +140,7 @@ interface Parts {
   readonly features: WalkFeatures;
   readonly fill: Callee;
   readonly ept: Callee;
+  readonly flushPage: Callee;
 }
 
 /** The entry of a fast-TLB table for a linear address, as an address. */
@@ -199,6 +204,8 @@ interface Walk {
   readonly order: Local;
   /** Gives up. */
   giveUp(): void;
+  /** Refuses the access: a page fault with this bit P in its error code. `path` says how far the walk came. */
+  refuse(present: 0 | 1): void;
   /** Physical address of the leaf entry, host-physical where EPT translates, and page flags there. */
   readonly at: Local;
   readonly flags: Local;
@@ -237,7 +244,8 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
   }
   const cr4 = b.let(load32(base, S.CR4)), efer = b.let(load32(base, S.EFER));
   const user = b.let(eq(load32(base, S.CPL), 3));
-  const failed = b.w.open(OP.block);
+  const failed = b.w.open(OP.block), refused = b.w.open(OP.block);
+  const code = b.local(T.i32);
   const walk: Walk = {
     b,
     kind,
@@ -251,6 +259,10 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
     nested: b.let(load32(base, S.VMX_EPT)),
     order,
     giveUp: () => b.br(failed),
+    refuse: (present) => {
+      if (kind !== "fetch") b.set(code, present);
+      b.br(kind === "fetch" ? failed : refused);
+    },
     at: b.local(T.i32),
     flags: b.local(T.i32),
     entry: b.local(T.i64),
@@ -271,6 +283,8 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
   }
   writeRights(walk, cr0);
   writeResult(walk, parts, cr0, slot);
+  b.w.close();
+  if (kind !== "fetch") writePageFault(walk, parts, code);
   b.w.close();
   writeUndo(b, aux, order);
   b.return(0);
@@ -328,7 +342,13 @@ function writeLongTables(walk: Walk, parts: Parts): void {
   };
   const check = (level: number, leaf: boolean) => {
     const zero = mustBeZero(level, leaf, paging);
-    b.if(ne(and(entry, or(nxe, zero | 1n)), 1n), walk.giveUp);
+    b.if(ne(and(entry, or(nxe, zero | 1n)), 1n), () => {
+      b.if(none(wrap(entry), P), () => {
+        b.set(walk.path, or(walk.path, level << 3));
+        walk.refuse(0);
+      });
+      walk.giveUp();
+    });
   };
   const upperLevel = (level: number) => {
     check(level, false);
@@ -365,7 +385,7 @@ function writeLongTables(walk: Walk, parts: Parts): void {
       if (level === 1) leaf();
       else {
         if (level < 4) {
-          b.if(any(wrap(entry), PS), () => {
+          b.if(eq(and(wrap(entry), PS | P), PS | P), () => {
             leaf();
             b.br(done);
           });
@@ -381,22 +401,22 @@ function writeTables32(walk: Walk, features: PagingFeatures): void {
   const { b, base, aux, entry, low } = walk;
   // PAE paging and two dimensions are left to TypeScript.
   b.if(or(walk.nested, any(walk.cr4, 0x20)), () => b.return(0));
-  const read = (at: Value) => {
+  const read = (level: number, at: Value) => {
+    b.set(walk.path, (2 * 8 + level) << 3);
     b.set(walk.at, at);
     b.set(walk.flags, load8(shrU(walk.at, 12), PAGE_FLAGS_BASE));
     b.if(none(walk.flags, PAGE_RAM), walk.giveUp);
     b.set(entry, extendU(load32(walk.at, RAM_BASE)));
-    b.if(none(wrap(entry), P), walk.giveUp);
+    b.if(none(wrap(entry), P), () => walk.refuse(0));
     b.set(walk.both, and(walk.both, entry));
   };
-  read(add(and(load32(base, S.CR3), -4096), shl(shrU(low, 22), 2)));
+  read(2, add(and(load32(base, S.CR3), -4096), shl(shrU(low, 22), 2)));
   b.if(
     and(wrap(entry), select(any(walk.cr4, CR4_PSE), PS, 0)),
     () => {
       // Bits 20:13 are address bits 39:32, or reserved.
       b.if(any(wrap(entry), reservedBits4M(features) | 0x1f_e000), walk.giveUp);
       b.set(walk.shift, 22);
-      b.set(walk.path, (2 * 8 + 2) << 3);
     },
     () => {
       b.if(none(wrap(entry), A), () => {
@@ -404,9 +424,8 @@ function writeTables32(walk: Walk, features: PagingFeatures): void {
         b.count(aux, AUX.counters + 8 * COUNTER.accessedSet);
         b.store32(walk.at, RAM_BASE, or(wrap(entry), A));
       });
-      read(add(and(wrap(entry), -4096), and(shrU(low, 10), 1023 << 2)));
+      read(1, add(and(wrap(entry), -4096), and(shrU(low, 10), 1023 << 2)));
       b.set(walk.shift, 12);
-      b.set(walk.path, (2 * 8 + 1) << 3);
     },
   );
 }
@@ -416,22 +435,27 @@ function writeRights(walk: Walk, cr0: Local): void {
   const { b, base, user, cr4, kind } = walk;
   const rights = b.let(wrap(walk.both));
   if (kind === "fetch") b.if(any(walk.either, NX), walk.giveUp);
+  // A refusal by a protection key comes with a code of its own.
+  const refuse = () => {
+    b.if(any(cr4, CR4_PKE), walk.giveUp);
+    walk.refuse(1);
+  };
   b.if(
     user,
-    () => b.if(none(rights, U), walk.giveUp),
+    () => b.if(none(rights, U), refuse),
     () => {
       b.if(any(rights, U), () => {
         if (kind === "fetch") b.if(any(cr4, CR4_SMEP), walk.giveUp);
         else {
-          b.if(any(cr4, CR4_SMAP), () => b.if(none(load32(base, S.RFLAGS), RFLAGS.AC), walk.giveUp));
+          b.if(any(cr4, CR4_SMAP), () => b.if(none(load32(base, S.RFLAGS), RFLAGS.AC), refuse));
         }
       });
     },
   );
   if (kind === "write") {
     b.if(none(rights, W), () => {
-      b.if(user, walk.giveUp);
-      b.if(any(cr0, CR0_WP), walk.giveUp);
+      b.if(user, refuse);
+      b.if(any(cr0, CR0_WP), refuse);
     });
   }
   if (kind !== "fetch") {
@@ -443,6 +467,25 @@ function writeRights(walk: Walk, cr0: Local): void {
       });
     });
   }
+}
+
+/** A page fault in root operation or outside VMX operation, as `Translator.pageFault` records it; otherwise falls through to giving up. */
+function writePageFault(walk: Walk, parts: Parts, present: Local): void {
+  const { b, base, aux, linear, kind } = walk;
+  b.if(ne(load32(base, S.VMX_MODE), 2), () => {
+    b.if(call(parts.flushPage, base, aux, linear), () => {
+      b.count(aux, AUX.counters + 8 * COUNTER.lookups);
+      b.count(aux, AUX.counters + 8 * COUNTER.tlbMisses);
+      b.count(add(aux, walk.path), AUX.paths);
+      b.count(aux, AUX.counters + 8 * COUNTER.pageFaults);
+      b.store64(base, S.CR2, linear);
+      b.store32(base, S.FAULTVECTOR, 14);
+      const code = or(or(present, shl(walk.user, 2)), kind === "write" ? 2 : 0);
+      b.store32(base, S.FAULTCODE, code);
+      b.store32(base, S.EXIT, EXIT_FAULT);
+      b.return(PAGE_FAULT);
+    });
+  });
 }
 
 /** Flags of the leaf, the second dimension of the page itself, the fill, the counts, the answer. */
