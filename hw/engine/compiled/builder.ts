@@ -16,8 +16,8 @@ import type { FlagName, Width } from "../../isa/builder.ts";
 import { ripRelativeDisplacement } from "../../isa/decode.ts";
 import type { Decoded, Form, Operand } from "../../isa/form.ts";
 import { type Exits, P, RECORD_SHIFT, type WasmCond, type WasmInt } from "../wasm/base.ts";
-import { bulkInfo, WasmBuilder } from "../wasm/builder.ts";
-import { CodeWriter, type ModuleWriter, OP, T } from "../wasm/emit.ts";
+import { bulkInfo, PROCEDURE_FAULT, WasmBuilder } from "../wasm/builder.ts";
+import { CodeWriter, ModuleWriter, OP, T, type ValueType } from "../wasm/emit.ts";
 import type { LastFlags } from "../wasm/status_flags.ts";
 
 const { EXIT_RETRY, FTLB_READ, FTLB_WRITE, R, S, SEG } = state;
@@ -49,6 +49,17 @@ export const FLAG_KIND = {
 } as const;
 /** From this value on, `fc` is CF. */
 const CARRY_FROM = FLAG_KIND.inc;
+
+/** Names of the imports that carry misses out: the first ones of a module, in this order. */
+export const MISSES = ["regionLoad", "regionStore", "regionRmw"] as const;
+
+/** A function as it stands in every module. */
+interface WrittenFunction {
+  readonly locals: readonly ValueType[];
+  readonly code: Uint8Array;
+}
+/** Those of {@link ModuleFunctions}, once they are written. */
+let written: readonly WrittenFunction[] | undefined;
 
 /** Functions of a module that its regions call, by index. */
 export interface ModuleFunctions {
@@ -737,21 +748,18 @@ export class RegionBuilder extends WasmBuilder {
     }
     return super.fusedCondition(cc);
   }
-  /** Writes the module's functions. All its imports must be known. */
+  /** Writes the module's functions. All its imports must be known, {@link MISSES} the first of them. */
   static moduleFunctions(module: ModuleWriter): ModuleFunctions {
-    const host = (name: string) =>
-      module.importFunction(name, Array.from({ length: 6 }, () => T.i32), [T.i32]);
-    const imports = [host("regionLoad"), host("regionStore"), host("regionRmw")] as const;
-    return {
-      flags: [RegionBuilder.#flagFunction(module, 0), RegionBuilder.#flagFunction(module, 1)],
-      load: missFunction(module, imports[0]),
-      store: missFunction(module, imports[1]),
-      rmw: missFunction(module, imports[2]),
-    };
+    written ??= [RegionBuilder.#flagFunction(0), RegionBuilder.#flagFunction(1), ...MISSES.map(missFunction)];
+    const flagType = module.type(FLAG_PARAMETERS, [T.i64]), missType = module.type(MISS_PARAMETERS, [T.i32]);
+    const [fcv, fres, load, store, rmw] = written.map(({ locals, code }, i) =>
+      module.define(i < 2 ? flagType : missType, locals, code)
+    );
+    return { flags: [fcv!, fres!], load: load!, store: store!, rmw: rmw! };
   }
   /** Works out FCV (0) or FRES (1) from fk, fa, fb, fr, fc, fo. */
-  static #flagFunction(module: ModuleWriter, which: 0 | 1): number {
-    const b = new RegionBuilder(module, FLAG_PARAMETERS.length);
+  static #flagFunction(which: 0 | 1): WrittenFunction {
+    const b = new RegionBuilder(new ModuleWriter(false), FLAG_PARAMETERS.length);
     const w = new CodeWriter();
     b.w = w;
     const { l } = b;
@@ -815,7 +823,7 @@ export class RegionBuilder extends WasmBuilder {
     }
     w.localGet(which === 0 ? l.fa : l.fr);
     w.op(OP.end);
-    return module.define(module.type(FLAG_PARAMETERS, [T.i64]), b.locals, w.bytes().slice());
+    return { locals: b.locals, code: w.bytes().slice() };
   }
   #workOut(formula: () => void): void {
     formula();
@@ -1028,27 +1036,42 @@ export class RegionBuilder extends WasmBuilder {
     }
   }
 
-  // ---- procedures: not yet; the interpreter has them
+  // ---- procedures: those of SSE and the x87, which see no general-purpose register and no flag; the interpreter has the others
 
-  override call(name: string, ..._args: WasmInt[]): void {
+  override call(name: string, ...args: WasmInt[]): void {
     this.effects.exits = true;
-    this.effects.reads = true;
-    this.#refuse(name);
+    if (!name.startsWith("sse.") && !name.startsWith("x87")) {
+      this.effects.reads = true;
+      return this.#refuse(name);
+    }
+    const w = this.w;
+    this.procedures.add(name);
+    args.forEach((value, i) => this.setState(S.ARG + i * 8, 64, value));
+    this.pushBase();
+    this.pushIp(false);
+    w.memory(OP.i64_store, S.RIP);
+    this.setState(S.ILEN, 32, this.imm(this.decoded.length));
+    this.pushBase();
+    w.localGet(this.l.left);
+    w.i32Const(this.behind);
+    w.op(OP.i32_add);
+    w.memory(OP.i32_store, S.REMAINING);
+    this.pushBase();
+    w.call(this.module.importFunction(`proc:${name}`, [T.i32], [T.i32]));
+    w.i32Const(PROCEDURE_FAULT);
+    w.op(OP.i32_eq);
+    this.exits.faultIf(w);
   }
   override callResult(name: string, ...args: WasmInt[]): WasmInt {
     this.call(name, ...args);
-    return this.imm(0);
+    return this.state(S.ARG, 64);
   }
-  override callEnd(name: string, ...args: WasmInt[]): void {
-    this.call(name, ...args);
+  override callEnd(name: string, ..._args: WasmInt[]): void {
+    this.effects.exits = true;
+    this.effects.reads = true;
+    this.#refuse(name);
     this.left = true;
-  }
-
-  override flagsImage(): WasmInt {
-    this.#materialize();
-    return super.flagsImage();
-  }
-}
+  }}
 
 /** Operations that leave their first operand alone when the second one is 0. */
 const NEUTRAL_ZERO = new Set<number>([
@@ -1096,7 +1119,7 @@ function lastOf(setter: Setter): LastFlags | undefined {
 }
 
 /** A function that unpacks {@link missInfo}, halves the address and calls the import. */
-function missFunction(module: ModuleWriter, target: number): number {
+function missFunction(_name: string, target: number): WrittenFunction {
   const w = new CodeWriter();
   const [linear, info, left, base] = [0, 1, 2, 3];
   const field = (shift: number, bits: number) => {
@@ -1124,5 +1147,5 @@ function missFunction(module: ModuleWriter, target: number): number {
   w.op(OP.i32_or);
   w.call(target);
   w.op(OP.end);
-  return module.define(module.type(MISS_PARAMETERS, [T.i32]), [], w.bytes().slice());
+  return { locals: [], code: w.bytes().slice() };
 }

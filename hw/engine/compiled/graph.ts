@@ -42,6 +42,8 @@ export interface Graph {
   /** Offsets at which the region may be entered. */
   readonly entries: ReadonlySet<number>;
   readonly instructions: number;
+  /** Procedures that its instructions call. */
+  readonly procedures: readonly string[];
   /** Why instructions were left out: reason and mnemonic. */
   readonly refused: readonly string[];
 }
@@ -56,6 +58,7 @@ interface Nature {
   readonly leaves: boolean;
   /** It never goes on behind itself. */
   readonly ends: boolean;
+  readonly procedures: readonly string[];
 }
 
 /** What flags a shift by an immediate sets depends on the immediate. */
@@ -94,6 +97,7 @@ export class Natures {
       indirect: () => leaves = true,
       outside: () => toTarget = true,
     };
+    b.procedures.clear();
     b.beginBlock();
     b.beginInstruction(new CodeWriter(), decoded, offset, 1);
     describe(b, decoded.form);
@@ -104,6 +108,7 @@ export class Natures {
       again,
       leaves,
       ends: b.hasLeft,
+      procedures: [...b.procedures],
     };
   }
 }
@@ -131,6 +136,7 @@ export function buildGraph(request: GraphRequest, natures: Natures): Graph | und
   const { bytes, physical, mode, features, wanted } = request;
   const infos = new Map<number, Info | null>();
   const refused: string[] = [];
+  const procedures = new Set<string>();
   const info = (offset: number): Info | null => {
     const known = infos.get(offset);
     if (known !== undefined) return known;
@@ -138,7 +144,10 @@ export function buildGraph(request: GraphRequest, natures: Natures): Graph | und
     let result: Info | null = null;
     if (isDecoded(decoded)) {
       const nature = natures.of(decoded);
-      if (nature.unsupported === undefined) result = { decoded, nature };
+      if (nature.unsupported === undefined) {
+        result = { decoded, nature };
+        for (const name of nature.procedures) procedures.add(name);
+      }
       else refused.push(`${nature.unsupported}: ${decoded.form.row.mnemonic}`);
     }
     infos.set(offset, result);
@@ -198,7 +207,7 @@ export function buildGraph(request: GraphRequest, natures: Natures): Graph | und
   }
   for (const offset of [...entries]) if (!blocks.has(offset)) entries.delete(offset);
   if (entries.size === 0) return undefined;
-  return { blocks, entries, instructions: count, refused };
+  return { blocks, entries, instructions: count, procedures: [...procedures], refused };
 }
 
 /** Instructions that can be compiled in a row from `offset`, up to RESUME_MIN. */

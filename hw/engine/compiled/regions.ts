@@ -23,7 +23,7 @@ import type { Handlers } from "../handlers.ts";
 import { HOST_FUNCTIONS } from "../wasm/base.ts";
 import { ModuleWriter, T } from "../wasm/emit.ts";
 import { PSEUDO } from "../wasm/interpreter_module.ts";
-import { RegionBuilder } from "./builder.ts";
+import { MISSES, RegionBuilder } from "./builder.ts";
 import { buildGraph, coverage, type Graph, Natures } from "./graph.ts";
 import { ENTRIES_MAX, writeRegion } from "./region_code.ts";
 
@@ -249,17 +249,16 @@ export class Regions implements RegionWatch {
     const entryMap = this.#freeMaps.pop() ?? this.#code.take(ENTRY_MAP_BYTES);
     u8.fill(0, entryMap, entryMap + ENTRY_MAP_BYTES);
     const module = new ModuleWriter(false, this.#memory.buffer.byteLength / 0x1_0000);
-    for (const [name, { parameters, result }] of Object.entries(HOST_FUNCTIONS)) {
-      module.importFunction(
-        name,
-        Array.from({ length: parameters }, () => T.i32),
-        result ? [T.i32] : [],
-      );
-    }
+    const importHost = (name: string) => {
+      const { parameters, result } = HOST_FUNCTIONS[name]!;
+      module.importFunction(name, Array.from({ length: parameters }, () => T.i32), result ? [T.i32] : []);
+    };
+    for (const name of [...MISSES, "regionSegCheck", "spillFlush", "bulk"]) importHost(name);
+    for (const name of graph.procedures) module.importFunction(`proc:${name}`, [T.i32], [T.i32]);
     const functions = RegionBuilder.moduleFunctions(module);
     const written = writeRegion(module, graph, page.mode, entryMap, functions);
     module.exportFunction("0", written.index);
-    const exports = this.#handlers.instantiateRegions(module.finish(), []);
+    const exports = this.#handlers.instantiateRegions(module.finish(), graph.procedures);
     this.#handlers.fillSlot(slot, exports["0"] as CallableFunction);
     const region: Region = {
       page,

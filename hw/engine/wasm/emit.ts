@@ -174,7 +174,14 @@ export class CodeWriter {
     this.#bytes[this.#length++] = value;
   }
   append(bytes: Uint8Array): void {
-    for (const value of bytes) this.byte(value);
+    const end = this.#length + bytes.length;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(end, this.#bytes.length * 2));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    this.#bytes.set(bytes, this.#length);
+    this.#length = end;
   }
   /** Unsigned LEB128 of a number below 2^32. */
   u32(value: number): void {
