@@ -204,8 +204,17 @@ export class CodeCache implements CodeWatch {
   /**
    * Makes a record lead into a region; `shadow` is {@link RECORD_BYTES} of the arena for what stood there. The handler kept is one that
    * counts on nothing behind it.
+   *
+   * @param distance Bytes from the region's first page to this record's, in linear addresses.
    */
-  enterRegion(record: number, shadow: number, slot: number, entry: number, needs: number): void {
+  enterRegion(
+    record: number,
+    shadow: number,
+    slot: number,
+    entry: number,
+    needs: number,
+    distance: number,
+  ): void {
     const { u8, u16, u32 } = this.#memory;
     this.#unfuse(record);
     u8.copyWithin(shadow, record, record + RECORD_BYTES);
@@ -216,6 +225,7 @@ export class CodeCache implements CodeWatch {
     u16[half + REC.r0 / 2] = entry;
     u16[half + REC.r1 / 2] = needs;
     u32[(record + REC.disp) >>> 2] = shadow;
+    u32[(record + REC.imm) >>> 2] = distance;
   }
   /** Undoes {@link enterRegion}. */
   leaveRegion(record: number): void {

@@ -27,7 +27,7 @@ export const REGION_PARAMETERS = [T.i32, T.i32, T.i32, T.i32] as const;
 /** Parameters of the functions that work flags out: fk, fa, fb, fr, fc, fo. */
 export const FLAG_PARAMETERS = [T.i32, T.i64, T.i64, T.i64, T.i32, T.i32] as const;
 /** Parameters of the functions that carry a miss out: linear address, {@link missInfo}, `left`, processor's block. */
-export const MISS_PARAMETERS = [T.i64, T.i32, T.i32, T.i32] as const;
+export const MISS_PARAMETERS = [T.i64, T.i64, T.i32, T.i32] as const;
 
 /** Values of the local `fk`. To the base add 0 … 3 for 8, 16, 32, 64 bits. */
 export const FLAG_KIND = {
@@ -81,26 +81,29 @@ export const EXIT_KIND = {
   budget: 2,
 } as const;
 
+/** What the local `packed` says at a static exit: the offset in the upper half, below it the kind and the instructions not counted. */
+export function packExit(offset: number, uncounted: number, kind: number): bigint {
+  return (BigInt(offset) << 32n) | BigInt((kind << 6) | uncounted);
+}
+
 /** Where the instructions' control goes. */
 export interface Flow {
-  /** Goes to an offset from the page's first byte. */
+  /** Goes to an offset from the first page's first byte. */
   edge(offset: number): void;
   /** Goes to an IP that is only known when the region runs. */
   indirect(target: WasmInt): void;
-  /** Goes to an IP outside the page. */
-  outside(target: WasmInt): void;
 }
 
 /** Fixed locals of a region's function. */
 export interface RegionLocals {
   readonly gprs: readonly number[];
-  /** i64: IP of the page's first byte. */
+  /** i64: IP of the first page's first byte. Offsets count from there. */
   readonly page: number;
   /** i32: instructions left in the slice behind this block. */
   readonly left: number;
   /** i32: entry to go to next. */
   readonly selector: number;
-  /** i32: place and way of a static exit, see {@link RegionBuilder.exitAt}. */
+  /** i64: place and way of a static exit, see {@link packExit}. */
   readonly packed: number;
   /** i64: where to go on. */
   readonly ip: number;
@@ -147,9 +150,9 @@ interface Branch {
   readonly changedFlags: boolean;
 }
 
-/** Packs what a miss must know in one i32. */
-function missInfo(bytes: number, seg: number, offset: number, behind: number): number {
-  return bytes | (seg << 7) | (offset << 10) | (behind << 22);
+/** Packs what a miss must know in one i64: the offset in the upper half. */
+function missInfo(bytes: number, seg: number, offset: number, behind: number): bigint {
+  return (BigInt(offset) << 32n) | BigInt(bytes | (seg << 7) | (behind << 10));
 }
 
 /** See the module's comment. */
@@ -157,7 +160,7 @@ export class RegionBuilder extends WasmBuilder {
   /** Fixed locals. */
   readonly l: RegionLocals;
   /** Where control goes; set by the writer of the region. */
-  flow: Flow = { edge: () => {}, indirect: () => {}, outside: () => {} };
+  flow: Flow = { edge: () => {}, indirect: () => {} };
   /** Labels of the exits: static ones, and those with `ip` and `code` set. */
   staticLabel = 0;
   leaveLabel = 0;
@@ -170,7 +173,7 @@ export class RegionBuilder extends WasmBuilder {
   functions: ModuleFunctions = { flags: [0, 0], load: 0, store: 0, rmw: 0 };
 
   decoded!: Decoded;
-  /** Offset of the instruction in its page. */
+  /** Offset of the instruction from the first page's first byte. */
   offset = 0;
   /** Instructions of the block from this one on: what `left` lacks here. */
   behind = 0;
@@ -190,7 +193,7 @@ export class RegionBuilder extends WasmBuilder {
       page: i64(),
       left: i32(),
       selector: i32(),
-      packed: i32(),
+      packed: i64(),
       ip: i64(),
       code: i32(),
       fk: i32(),
@@ -260,7 +263,7 @@ export class RegionBuilder extends WasmBuilder {
 
   /** Leaves at `offset` of the page, where `uncounted` instructions of the block are still to come. */
   exitAt(offset: number, uncounted: number, kind: number): void {
-    this.w.i32Const(offset | (uncounted << 13) | (kind << 19));
+    this.w.i64Const(packExit(offset, uncounted, kind));
     this.w.localSet(this.l.packed);
     this.w.branch(OP.br, this.staticLabel);
   }
@@ -520,7 +523,7 @@ export class RegionBuilder extends WasmBuilder {
     const w = this.w;
     this.effects.exits = true;
     this.push(linear);
-    w.i32Const(missInfo(bytes, seg, this.offset, this.behind));
+    w.i64Const(missInfo(bytes, seg, this.offset, this.behind));
     w.localGet(this.l.left);
     this.pushBase();
     w.call(index);
@@ -945,6 +948,10 @@ export class RegionBuilder extends WasmBuilder {
     w.op(OP.i64_add);
     if (this.form.mode !== 2) this.cut(32);
   }
+  /** Whether an offset is in the instruction's own page. */
+  #isHere(offset: number): boolean {
+    return offset >> 12 === this.offset >> 12;
+  }
   #targetOffset(): number {
     const { decoded } = this;
     return this.offset + decoded.length + decoded.immLow;
@@ -964,7 +971,7 @@ export class RegionBuilder extends WasmBuilder {
   override checkTarget(target: WasmInt): void {
     const offset = this.#relative.get(target);
     // In the same page it can't be anything but canonical, or beyond a limit that the page is within.
-    if (offset !== undefined && offset >= 0 && offset < 4096) return;
+    if (offset !== undefined && this.#isHere(offset)) return;
     this.effects.exits = true;
     super.checkTarget(target);
   }
@@ -972,15 +979,14 @@ export class RegionBuilder extends WasmBuilder {
     this.effects.exits = true;
     const offset = this.#relative.get(target);
     if (offset === undefined) this.flow.indirect(target);
-    else if (offset >= 0 && offset < 4096) this.flow.edge(offset);
-    else this.flow.outside(target);
+    else this.flow.edge(offset);
     this.left = true;
   }
   override jumpRel(o: Operand): void {
     this.effects.exits = true;
     const offset = this.#targetOffset();
     const target = this.relTarget(o);
-    if (offset < 0 || offset >= 4096) {
+    if (!this.#isHere(offset)) {
       if (this.form.mode === 2) {
         // Leaving the canonical range faults on the jump, which the interpreter does.
         const crossing = this.shr(64, this.xor(target, this.#page()), this.imm(47));
@@ -1071,7 +1077,8 @@ export class RegionBuilder extends WasmBuilder {
     this.effects.reads = true;
     this.#refuse(name);
     this.left = true;
-  }}
+  }
+}
 
 /** Operations that leave their first operand alone when the second one is 0. */
 const NEUTRAL_ZERO = new Set<number>([
@@ -1124,15 +1131,19 @@ function missFunction(_name: string, target: number): WrittenFunction {
   const [linear, info, left, base] = [0, 1, 2, 3];
   const field = (shift: number, bits: number) => {
     w.localGet(info);
+    w.op(OP.i32_wrap_i64);
     w.i32Const(shift);
     w.op(OP.i32_shr_u);
     w.i32Const((1 << bits) - 1);
     w.op(OP.i32_and);
   };
   w.localGet(base);
-  field(10, 12);
+  w.localGet(info);
+  w.i64Const(32n);
+  w.op(OP.i64_shr_s);
+  w.op(OP.i32_wrap_i64);
   w.localGet(left);
-  field(22, 6);
+  field(10, 6);
   w.op(OP.i32_add);
   w.localGet(linear);
   w.op(OP.i32_wrap_i64);

@@ -1,5 +1,5 @@
 /**
- * The flow graph of a region: basic blocks of one page, reached from its entries, with what each instruction does to the flags.
+ * The flow graph of a region: basic blocks of one page or a few, reached from its entries, with what each instruction does to the flags.
  *
  * Room: `hw/engine/compiled/`; imports the decoder and, to find out what an instruction does, the builder: its description is written once
  * to nowhere.
@@ -21,17 +21,17 @@ export interface Step {
   readonly effects: Effects;
 }
 
-/** A basic block; targets are offsets in the page. */
+/** A basic block, within one page. Offsets count from the first page's first byte, in linear addresses: those of other pages are below 0 or from 4096 on. */
 export interface Block {
   readonly offset: number;
   readonly steps: readonly Step[];
   /** Offset behind the last instruction. */
   readonly end: number;
-  /** Where jumps of the last instruction lead, within the page. */
+  /** Where jumps of the last instruction lead. */
   readonly targets: readonly number[];
   /** Control may go on at `end`. */
   readonly fallsThrough: boolean;
-  /** Control may go to an IP not known here, or out of the page. */
+  /** Control may go to an IP not known here. */
   readonly leaves: boolean;
 }
 
@@ -95,7 +95,6 @@ export class Natures {
         else again = true;
       },
       indirect: () => leaves = true,
-      outside: () => toTarget = true,
     };
     b.procedures.clear();
     b.beginBlock();
@@ -116,8 +115,8 @@ export class Natures {
 /** What to build a graph from. */
 export interface GraphRequest {
   readonly bytes: Uint8Array;
-  /** Physical address of the page. */
-  readonly physical: number;
+  /** Physical address of the page with that number, counted from the first one, or −1 if it may not be part of the region. */
+  page(number: number): number;
   readonly mode: CodeMode;
   readonly features: ReadonlySet<string>;
   readonly entries: readonly number[];
@@ -133,22 +132,27 @@ interface Info {
 
 /** Builds the graph that the entries reach; undefined where there is nothing to compile. */
 export function buildGraph(request: GraphRequest, natures: Natures): Graph | undefined {
-  const { bytes, physical, mode, features, wanted } = request;
+  const { bytes, mode, features, wanted } = request;
   const infos = new Map<number, Info | null>();
   const refused: string[] = [];
   const procedures = new Set<string>();
+  const decodeAt = (offset: number): Decoded | undefined => {
+    const physical = request.page(offset >> 12), inPage = offset & 0xfff;
+    if (physical < 0) return undefined;
+    const decoded = decode(bytes, RAM_BASE + physical + inPage, 4096 - inPage, mode, features);
+    return isDecoded(decoded) ? decoded : undefined;
+  };
   const info = (offset: number): Info | null => {
     const known = infos.get(offset);
     if (known !== undefined) return known;
-    const decoded = decode(bytes, RAM_BASE + physical + offset, 4096 - offset, mode, features);
+    const decoded = decodeAt(offset);
     let result: Info | null = null;
-    if (isDecoded(decoded)) {
+    if (decoded !== undefined) {
       const nature = natures.of(decoded);
       if (nature.unsupported === undefined) {
         result = { decoded, nature };
         for (const name of nature.procedures) procedures.add(name);
-      }
-      else refused.push(`${nature.unsupported}: ${decoded.form.row.mnemonic}`);
+      } else refused.push(`${nature.unsupported}: ${decoded.form.row.mnemonic}`);
     }
     infos.set(offset, result);
     return result;
@@ -158,25 +162,25 @@ export function buildGraph(request: GraphRequest, natures: Natures): Graph | und
   const leaders = new Set<number>(), entries = new Set<number>(), reached = new Set<number>();
   const work: number[] = [];
   const lead = (offset: number) => {
-    if (offset < 0 || offset >= 4096 || leaders.has(offset) || !wanted(offset)) return;
+    if (leaders.has(offset) || request.page(offset >> 12) < 0 || !wanted(offset)) return;
     leaders.add(offset);
     work.push(offset);
   };
   const enter = (offset: number) => {
-    if (offset < 0 || offset >= 4096 || !wanted(offset) || info(offset) === null) return;
+    if (request.page(offset >> 12) < 0 || !wanted(offset) || info(offset) === null) return;
     entries.add(offset);
     lead(offset);
   };
   for (const offset of request.entries) enter(offset);
   let count = 0;
   for (let from = work.shift(); from !== undefined; from = work.shift()) {
-    for (let at = from, n = 0; at < 4096; n++) {
+    for (let at = from, n = 0;; n++) {
       if (reached.has(at) || count >= request.instructionsMax) break;
       const found = info(at);
       if (found === null) {
         // The interpreter carries it out; come back behind it if that is worth it.
-        const skipped = decode(bytes, RAM_BASE + physical + at, 4096 - at, mode, features);
-        if (isDecoded(skipped)) {
+        const skipped = decodeAt(at);
+        if (skipped !== undefined) {
           const next = at + skipped.length;
           if (runLength(next, info) >= RESUME_MIN) enter(next);
         }
@@ -190,7 +194,7 @@ export function buildGraph(request: GraphRequest, natures: Natures): Graph | und
       if (nature.toTarget) lead(next + decoded.immLow);
       if (decoded.form.row.mnemonic === "CALL") enter(next);
       if (nature.ends) break;
-      if (nature.toTarget || nature.leaves || nature.again || n >= BLOCK_MAX - 1) {
+      if (nature.toTarget || nature.leaves || nature.again || n >= BLOCK_MAX - 1 || next >> 12 !== at >> 12) {
         lead(next);
         break;
       }
@@ -213,7 +217,7 @@ export function buildGraph(request: GraphRequest, natures: Natures): Graph | und
 /** Instructions that can be compiled in a row from `offset`, up to RESUME_MIN. */
 function runLength(offset: number, info: (offset: number) => Info | null): number {
   let n = 0;
-  for (let at = offset; at < 4096 && n < RESUME_MIN; n++) {
+  for (let at = offset; n < RESUME_MIN; n++) {
     const found = info(at);
     if (found === null) break;
     if (found.nature.ends) return n + 1;
@@ -232,17 +236,13 @@ function makeBlock(
   const targets: number[] = [];
   let fallsThrough = true, leaves = false;
   let at = offset;
-  while (at < 4096 && reached.has(at) && steps.length < BLOCK_MAX) {
+  while (at >> 12 === offset >> 12 && reached.has(at) && steps.length < BLOCK_MAX) {
     if (at !== offset && leaders.has(at)) break;
     const { decoded, nature } = info(at)!;
     steps.push({ decoded, offset: at, effects: nature.effects });
     const next = at + decoded.length;
     if (nature.again) targets.push(at);
-    if (nature.toTarget) {
-      const target = next + decoded.immLow;
-      if (target >= 0 && target < 4096) targets.push(target);
-      else leaves = true;
-    }
+    if (nature.toTarget) targets.push(next + decoded.immLow);
     if (nature.leaves) leaves = true;
     at = next;
     if (nature.ends) {
@@ -255,13 +255,15 @@ function makeBlock(
   return { offset, steps, end: at, targets, fallsThrough, leaves };
 }
 
-/** The bytes that instructions of the graph cover, as one bit each. */
-export function coverage(graph: Graph): Uint32Array {
+/** The bytes of a page that instructions of the graph cover, as one bit each. */
+export function coverage(graph: Graph, page: number): Uint32Array {
   const bits = new Uint32Array(128);
   for (const block of graph.blocks.values()) {
+    if (block.offset >> 12 !== page) continue;
     for (const step of block.steps) {
-      const end = Math.min(4096, step.offset + Math.min(step.decoded.length, INSTRUCTION_BYTES_MAX));
-      for (let i = step.offset; i < end; i++) bits[i >>> 5]! |= 1 << (i & 31);
+      const start = step.offset & 0xfff;
+      const end = Math.min(4096, start + Math.min(step.decoded.length, INSTRUCTION_BYTES_MAX));
+      for (let i = start; i < end; i++) bits[i >>> 5]! |= 1 << (i & 31);
     }
   }
   return bits;

@@ -12,14 +12,22 @@
 import * as state from "../../state.ts";
 import type { CodeMode } from "../../isa/form.ts";
 import { describe } from "../../isa/prologue.ts";
+import { FETCH_VALID } from "../fetch.ts";
 import { P, RECORD_SHIFT, type WasmInt } from "../wasm/base.ts";
 import { CodeWriter, type ModuleWriter, OP, T } from "../wasm/emit.ts";
 import { REGION_JUMPED } from "../wasm/interpreter_module.ts";
-import { EXIT_KIND, FLAG_KIND, type ModuleFunctions, REGION_PARAMETERS, RegionBuilder } from "./builder.ts";
+import {
+  EXIT_KIND,
+  FLAG_KIND,
+  type ModuleFunctions,
+  packExit,
+  REGION_PARAMETERS,
+  RegionBuilder,
+} from "./builder.ts";
 import type { Block, Graph } from "./graph.ts";
 import { headsOf, type Part, structure } from "./structure.ts";
 
-const { EXIT_BUDGET, REC, S } = state;
+const { EXIT_BUDGET, FTLB_FETCH, REC, S } = state;
 
 /** Where a branch to a block goes. */
 interface Target {
@@ -37,6 +45,15 @@ export interface RegionEntry {
   readonly needs: number;
 }
 
+/** A page of a region. */
+export interface RegionPage {
+  /** Counted from the first page, in linear addresses. */
+  readonly number: number;
+  readonly physical: number;
+  /** Address of 4096 bytes: by offset in the page, number of the entry there plus 1, or 0. */
+  readonly entryMap: number;
+}
+
 /** A written region. */
 export interface RegionCode {
   /** Index of the function in its module. */
@@ -49,19 +66,15 @@ export interface RegionCode {
 /** Most entries: numbers that a byte of the entry map holds, 0 being none. */
 export const ENTRIES_MAX = 255;
 
-/**
- * Writes a region's function into `module`.
- *
- * @param entryMap Address of 4096 bytes: by offset in the page, number of the entry there plus 1, or 0.
- */
+/** Writes a region's function into `module`. */
 export function writeRegion(
   module: ModuleWriter,
   graph: Graph,
   mode: CodeMode,
-  entryMap: number,
+  pages: readonly RegionPage[],
   functions: ModuleFunctions,
 ): RegionCode {
-  return new RegionWriter(module, graph, mode, entryMap, functions).write();
+  return new RegionWriter(module, graph, mode, pages, functions).write();
 }
 
 class RegionWriter {
@@ -79,6 +92,10 @@ class RegionWriter {
   readonly #predecessors: number[][];
   #targets = new Map<number, Target>();
   #top = 0;
+  /** Label of the way to entries in other pages, for the IP in `ip`. */
+  #far = 0;
+  /** Number of the page of the block being written. */
+  #here = 0;
   /** Node that was written last and goes on to what is written next. */
   #carried = -1;
   /** Node that is written right after the current one, if that is certain. */
@@ -89,7 +106,7 @@ class RegionWriter {
     readonly module: ModuleWriter,
     readonly graph: Graph,
     readonly mode: CodeMode,
-    readonly entryMap: number,
+    readonly pages: readonly RegionPage[],
     functions: ModuleFunctions,
   ) {
     this.#b = new RegionBuilder(module);
@@ -159,21 +176,19 @@ class RegionWriter {
   }
 
   write(): RegionCode {
-    const b = this.#b, w = this.#w, { l } = b;
+    const b = this.#b, w = this.#w;
     b.w = w;
     b.flow = {
       edge: (offset) => this.#goTo(offset),
       indirect: (target) => this.#indirect(target),
-      outside: (target) => {
-        b.push(target);
-        b.w.localSet(l.ip);
-        b.leave();
-      },
     };
     b.leaveLabel = w.open(OP.block);
     b.staticLabel = w.open(OP.block);
     this.#top = w.open(OP.loop);
+    this.#far = w.open(OP.block);
     this.#sequence(this.#parts, [...this.#entries]);
+    w.close();
+    this.#dispatchFar();
     w.close();
     w.op(OP.unreachable);
     w.close();
@@ -213,7 +228,15 @@ class RegionWriter {
     w.i32Const(RECORD_SHIFT);
     w.op(OP.i32_shr_s);
     w.localSet(l.left);
-    load64(S.RIPPAGE, l.page);
+    // Control may come in at any of the pages; offsets count from the first one.
+    w.localGet(P.base);
+    w.localGet(P.base);
+    w.memory(OP.i64_load, S.RIPPAGE);
+    w.localGet(P.ptr);
+    w.memory(OP.i64_load32_s, REC.imm);
+    w.op(OP.i64_sub);
+    w.localTee(l.page);
+    w.memory(OP.i64_store, S.RIPPAGE);
     load64(S.FRES, l.fr);
     load64(S.FCV, l.fa);
     w.i32Const(FLAG_KIND.stored);
@@ -223,17 +246,18 @@ class RegionWriter {
 
   #staticExit(): void {
     const w = this.#w, { l } = this.#b;
+    const low = () => {
+      w.localGet(l.packed);
+      w.op(OP.i32_wrap_i64);
+    };
     w.localGet(l.page);
     w.localGet(l.packed);
-    w.i32Const(0x1fff);
-    w.op(OP.i32_and);
-    w.op(OP.i64_extend_i32_u);
+    w.i64Const(32n);
+    w.op(OP.i64_shr_s);
     w.op(OP.i64_add);
     w.localSet(l.ip);
     w.localGet(l.left);
-    w.localGet(l.packed);
-    w.i32Const(13);
-    w.op(OP.i32_shr_u);
+    low();
     w.i32Const(0x3f);
     w.op(OP.i32_and);
     w.op(OP.i32_add);
@@ -242,12 +266,12 @@ class RegionWriter {
     w.memory(OP.i32_load, S.EXIT);
     w.i32Const(EXIT_BUDGET);
     w.i32Const(REGION_JUMPED);
-    w.localGet(l.packed);
-    w.i32Const(EXIT_KIND.budget << 19);
+    low();
+    w.i32Const(EXIT_KIND.budget << 6);
     w.op(OP.i32_ge_u);
     w.op(OP.select);
-    w.localGet(l.packed);
-    w.i32Const(19);
+    low();
+    w.i32Const(6);
     w.op(OP.i32_shr_u);
     w.i32Const(EXIT_KIND.fault);
     w.op(OP.i32_eq);
@@ -363,6 +387,7 @@ class RegionWriter {
     if (!goesOn) b.beginBlock();
     this.#carried = -1;
     const length = block.steps.length;
+    this.#here = block.offset >> 12;
     b.w = w;
     if (this.#checked.has(n)) {
       w.localGet(l.left);
@@ -405,15 +430,21 @@ class RegionWriter {
 
   // ---- ways out of a block
 
-  /** Flags are where they belong. */
   #goTo(offset: number): void {
     const b = this.#b, w = b.w;
-    const n = this.#node.get(offset);
-    if (n === undefined) {
-      w.i32Const(offset | (EXIT_KIND.jump << 19));
+    const exit = () => {
+      w.i64Const(packExit(offset, 0, EXIT_KIND.jump));
       w.localSet(b.l.packed);
       w.branch(OP.br, b.staticLabel);
-      return;
+    };
+    const n = this.#node.get(offset);
+    if (n === undefined) return exit();
+    if (offset >> 12 !== this.#here) {
+      this.#pushIsFetched(this.pages.find((page) => page.number === offset >> 12)!);
+      w.op(OP.i32_eqz);
+      w.open(OP.if);
+      exit();
+      w.close();
     }
     const target = this.#targets.get(n);
     if (target === undefined) throw new Error(`No way to offset ${offset.toString(16)} of the region`);
@@ -424,19 +455,43 @@ class RegionWriter {
     w.branch(OP.br, target.label);
   }
 
-  #indirect(target: WasmInt): void {
-    const b = this.#b, w = b.w, { l } = b;
-    // Within the page it may be an entry.
-    b.push(target);
-    w.localGet(l.page);
-    w.op(OP.i64_sub);
-    w.localTee(l.ip);
-    w.i64Const(4096n);
-    w.op(OP.i64_lt_u);
-    w.open(OP.if);
-    w.localGet(l.ip);
+  /** Pushes 1 if a page of the region is what the fetch table has for its linear address. */
+  #pushIsFetched(page: RegionPage): void {
+    const b = this.#b, w = b.w;
+    const linear = () => {
+      w.localGet(b.l.page);
+      w.i64Const(BigInt(page.number * 4096));
+      w.op(OP.i64_add);
+    };
+    linear();
+    w.i64Const(8n);
+    w.op(OP.i64_shr_u);
     w.op(OP.i32_wrap_i64);
-    w.memory(OP.i32_load8_u, this.entryMap);
+    w.i32Const(0x1ff0);
+    w.op(OP.i32_and);
+    w.localGet(P.ctx);
+    w.op(OP.i32_add);
+    w.localTee(b.l.code);
+    w.memory(OP.i64_load, FTLB_FETCH);
+    linear();
+    if (this.mode !== 2) {
+      w.i64Const(0xffff_ffffn);
+      w.op(OP.i64_and);
+    }
+    w.op(OP.i64_eq);
+    w.localGet(b.l.code);
+    w.memory(OP.i32_load, FTLB_FETCH + 12);
+    w.i32Const(page.physical + FETCH_VALID);
+    w.op(OP.i32_eq);
+    w.op(OP.i32_and);
+  }
+
+  /** Goes to the entry at the IP in `ip`, if it is one of a page; `ip` becomes the offset in the page on the way. */
+  #toEntry(page: RegionPage, w: CodeWriter): void {
+    const { l } = this.#b;
+    w.localGet(l.packed);
+    w.op(OP.i32_wrap_i64);
+    w.memory(OP.i32_load8_u, page.entryMap);
     w.localTee(l.selector);
     w.open(OP.if);
     w.localGet(l.selector);
@@ -445,9 +500,50 @@ class RegionWriter {
     w.localSet(l.selector);
     w.branch(OP.br, this.#top);
     w.close();
-    w.close();
+  }
+  /** Pushes 1 if the IP in `ip` is in the page; `packed` is its offset there. */
+  #pushIsIn(page: RegionPage, w: CodeWriter): void {
+    const { l } = this.#b;
+    w.localGet(l.ip);
+    w.localGet(l.page);
+    w.op(OP.i64_sub);
+    if (page.number !== 0) {
+      w.i64Const(BigInt(-page.number * 4096));
+      w.op(OP.i64_add);
+    }
+    w.localTee(l.packed);
+    w.i64Const(4096n);
+    w.op(OP.i64_lt_u);
+  }
+
+  #indirect(target: WasmInt): void {
+    const b = this.#b, w = b.w, { l } = b;
+    const page = this.pages.find((one) => one.number === this.#here)!;
     b.push(target);
     w.localSet(l.ip);
+    // Within the page it may be an entry.
+    this.#pushIsIn(page, w);
+    w.open(OP.if);
+    this.#toEntry(page, w);
+    b.leave();
+    w.close();
+    if (this.pages.length > 1) w.branch(OP.br, this.#far);
+    else b.leave();
+  }
+  #dispatchFar(): void {
+    const b = this.#b, w = this.#w;
+    b.w = w;
+    if (this.pages.length > 1) {
+      for (const page of this.pages) {
+        this.#pushIsIn(page, w);
+        w.open(OP.if);
+        this.#pushIsFetched(page);
+        w.open(OP.if);
+        this.#toEntry(page, w);
+        w.close();
+        w.close();
+      }
+    }
     b.leave();
   }
 }

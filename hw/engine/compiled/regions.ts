@@ -18,7 +18,7 @@ import type { Cpu } from "../../cpu.ts";
 import type { MachineMemory } from "../../memory.ts";
 import type { CodeMode } from "../../isa/form.ts";
 import type { CodeCache, RegionWatch } from "../code_cache.ts";
-import { fetchedPage } from "../fetch.ts";
+import { fetchedPage, knownFetch } from "../fetch.ts";
 import type { Handlers } from "../handlers.ts";
 import { HOST_FUNCTIONS } from "../wasm/base.ts";
 import { ModuleWriter, T } from "../wasm/emit.ts";
@@ -27,7 +27,7 @@ import { MISSES, RegionBuilder } from "./builder.ts";
 import { buildGraph, coverage, type Graph, Natures } from "./graph.ts";
 import { ENTRIES_MAX, writeRegion } from "./region_code.ts";
 
-const { REC, RECORD_BYTES, S } = state;
+const { REC, RECORD_BYTES, S, SEG } = state;
 
 /** How regions are made and kept. */
 export interface RegionOptions {
@@ -52,24 +52,32 @@ export interface RegionCounts {
   readonly refused: Map<string, number>;
 }
 
+/** A page of a region. */
+interface Part {
+  readonly page: Page;
+  /** Counted from the region's first page, in linear addresses. */
+  readonly number: number;
+  readonly covers: Uint32Array;
+  readonly entryMap: number;
+}
+
 /** A compiled region. */
 export interface Region {
-  readonly page: Page;
   readonly graph: Graph;
-  readonly covers: Uint32Array;
+  readonly parts: readonly Part[];
   readonly slot: number;
   readonly bytes: number;
-  readonly entryMap: number;
   /** Records that lead here. */
   readonly records: number[];
 }
 
 /** A page of which code is compiled. */
-export interface Page {
+interface Page {
   readonly physical: number;
   readonly mode: CodeMode;
-  readonly regions: Region[];
-  /** Regions compiled here so far. */
+  /** Regions that have instructions here. */
+  readonly regions: Set<Region>;
+  /** Regions compiled from here so far. */
   compiled: number;
   /** Times that code changed. */
   changed: number;
@@ -79,6 +87,8 @@ export interface Page {
 
 /** Most guest instructions of a region. */
 const INSTRUCTIONS_MAX = 500;
+/** Most pages of a region, and how far it looks for them. */
+const PAGES_MAX = 4, PAGES_AWAY_MAX = 4096;
 /** Regions of a page are compiled together as often as this; later ones stand alone. */
 const REBUILDS_MAX = 12;
 /** Times that a page is compiled, or changes, before it waits; each further time it waits twice as long, this many doublings at most. */
@@ -170,7 +180,7 @@ export class Regions implements RegionWatch {
     const key = mode * 0x10_0000 + physical / 4096;
     let page = this.#pages.get(key);
     if (page === undefined) {
-      page = { physical, mode, regions: [], compiled: 0, changed: 0, notBefore: 0 };
+      page = { physical, mode, regions: new Set(), compiled: 0, changed: 0, notBefore: 0 };
       this.#pages.set(key, page);
     }
     return page;
@@ -180,39 +190,50 @@ export class Regions implements RegionWatch {
     const page = this.#page(physical, mode);
     if (cpu.now() < page.notBefore || this.#credit < 0) return;
     // In the midst of a block: its region will be entered at the next jump.
-    for (const { graph, covers } of page.regions) {
-      if (covers[offset >>> 5]! & (1 << (offset & 31)) && !graph.blocks.has(offset)) return;
+    for (const region of page.regions) {
+      const part = region.parts.find((one) => one.page === page)!;
+      if (
+        part.covers[offset >>> 5]! & (1 << (offset & 31)) &&
+        !region.graph.blocks.has(part.number * 4096 + offset)
+      ) return;
     }
     if (this.#code.room < ROOM) {
       this.#code.flush();
       return;
     }
+    const pages = new RegionPages(cpu, mode, physical);
+    const known = (at: number) => this.#code.known(pages.of(at >> 12), mode, at & 0xfff) !== 0;
     // With what is compiled in this page already, so that jumps between the two stay inside.
-    let old: readonly Region[] = page.regions;
-    if (page.compiled >= REBUILDS_MAX) old = old.filter((r) => r.graph.blocks.has(offset)).slice(0, 1);
-    let size = 0;
-    old = old.filter((r) => (size += r.graph.instructions) < INSTRUCTIONS_MAX / 2);
+    const old: Region[] = [];
     const entries = new Set<number>([offset]);
-    for (const region of old) for (const entry of region.graph.entries) entries.add(entry);
+    let size = 0;
+    for (const region of page.regions) {
+      if (page.compiled >= REBUILDS_MAX && !covered(region, page, offset)) continue;
+      const distance = region.parts.find((part) => part.page === page)!.number;
+      if ((size += region.graph.instructions) > INSTRUCTIONS_MAX / 2) break;
+      if (region.parts.some((part) => pages.of(part.number - distance) !== part.page.physical)) continue;
+      old.push(region);
+      for (const entry of region.graph.entries) entries.add(entry - distance * 4096);
+    }
     if (entries.size > ENTRIES_MAX / 2) {
-      old = [];
+      old.length = 0;
       entries.clear();
       entries.add(offset);
     }
     const graph = buildGraph({
       bytes: this.#memory.u8,
-      physical,
+      page: (number) => pages.of(number),
       mode,
       features: cpu.model.features,
       entries: [...entries],
       instructionsMax: INSTRUCTIONS_MAX,
-      wanted: this.#threshold === 1 ? () => true : (at) => this.#code.known(physical, mode, at) !== 0,
+      wanted: this.#threshold === 1 ? (at) => at >> 12 === 0 || known(at) : known,
     }, this.#natures);
-    if (graph === undefined || !graph.entries.has(offset) || graph.blocks.size > ENTRIES_MAX) {
+    if (graph === undefined || !graph.entries.has(offset) || graph.blocks.size > ENTRIES_MAX - 1) {
       if (graph !== undefined) page.notBefore = cpu.now() + SAMPLE * 16;
       return;
     }
-    const records = this.#decode(cpu, page, graph);
+    const records = this.#decode(cpu, pages, mode, graph);
     if (records === undefined) return;
     const slot = this.#handlers.takeSlot();
     if (slot < 0) return;
@@ -220,7 +241,7 @@ export class Regions implements RegionWatch {
       this.#drop(region);
       this.counts.rebuilt++;
     }
-    this.#install(page, graph, records, slot);
+    this.#install(pages, mode, graph, records, slot);
     page.compiled++;
     if (this.#threshold > 1) this.#credit -= graph.instructions;
     const doublings = Math.max(page.compiled - COMPILED_FREE, page.changed - CHANGED_FREE);
@@ -232,11 +253,12 @@ export class Regions implements RegionWatch {
   }
 
   /** Sees to it that every instruction has its record, by which a store to it is noticed; gives those of the entries. */
-  #decode(cpu: Cpu, page: Page, graph: Graph): Map<number, number> | undefined {
+  #decode(cpu: Cpu, pages: RegionPages, mode: CodeMode, graph: Graph): Map<number, number> | undefined {
     const records = new Map<number, number>();
     for (const block of graph.blocks.values()) {
+      const physical = pages.of(block.offset >> 12);
       for (const step of block.steps) {
-        const record = this.#code.ensure(cpu, page.physical, page.mode, step.offset);
+        const record = this.#code.ensure(cpu, physical, mode, step.offset & 0xfff);
         if (record === 0) return undefined;
         if (graph.entries.has(step.offset)) records.set(step.offset, record);
       }
@@ -244,10 +266,20 @@ export class Regions implements RegionWatch {
     return records;
   }
 
-  #install(page: Page, graph: Graph, records: ReadonlyMap<number, number>, slot: number): void {
+  #install(
+    pages: RegionPages,
+    mode: CodeMode,
+    graph: Graph,
+    records: ReadonlyMap<number, number>,
+    slot: number,
+  ): void {
     const { u8, u16 } = this.#memory;
-    const entryMap = this.#freeMaps.pop() ?? this.#code.take(ENTRY_MAP_BYTES);
-    u8.fill(0, entryMap, entryMap + ENTRY_MAP_BYTES);
+    const numbers = new Set([...graph.blocks.keys()].map((offset) => offset >> 12));
+    const parts: Part[] = [...numbers].map((number) => {
+      const entryMap = this.#freeMaps.pop() ?? this.#code.take(ENTRY_MAP_BYTES);
+      u8.fill(0, entryMap, entryMap + ENTRY_MAP_BYTES);
+      return { page: this.#page(pages.of(number), mode), number, covers: coverage(graph, number), entryMap };
+    });
     const module = new ModuleWriter(false, this.#memory.buffer.byteLength / 0x1_0000);
     const importHost = (name: string) => {
       const { parameters, result } = HOST_FUNCTIONS[name]!;
@@ -256,28 +288,34 @@ export class Regions implements RegionWatch {
     for (const name of [...MISSES, "regionSegCheck", "spillFlush", "bulk"]) importHost(name);
     for (const name of graph.procedures) module.importFunction(`proc:${name}`, [T.i32], [T.i32]);
     const functions = RegionBuilder.moduleFunctions(module);
-    const written = writeRegion(module, graph, page.mode, entryMap, functions);
+    const written = writeRegion(
+      module,
+      graph,
+      mode,
+      parts.map(({ number, page, entryMap }) => ({ number, physical: page.physical, entryMap })),
+      functions,
+    );
     module.exportFunction("0", written.index);
     const exports = this.#handlers.instantiateRegions(module.finish(), graph.procedures);
     this.#handlers.fillSlot(slot, exports["0"] as CallableFunction);
-    const region: Region = {
-      page,
-      graph,
-      covers: coverage(graph),
-      slot,
-      bytes: written.bytes,
-      entryMap,
-      records: [],
-    };
+    const region: Region = { graph, parts, slot, bytes: written.bytes, records: [] };
     for (const entry of written.entries) {
-      u8[entryMap + entry.offset] = entry.number + 1;
+      const { entryMap } = parts.find((part) => part.number === entry.offset >> 12)!;
+      u8[entryMap + (entry.offset & 0xfff)] = entry.number + 1;
       const record = records.get(entry.offset)!;
       // Another region of the page has it.
       if (u16[record >>> 1] === PSEUDO.region) continue;
-      this.#code.enterRegion(record, this.#code.take(RECORD_BYTES), slot, entry.number, entry.needs);
+      this.#code.enterRegion(
+        record,
+        this.#code.take(RECORD_BYTES),
+        slot,
+        entry.number,
+        entry.needs,
+        entry.offset & ~0xfff,
+      );
       region.records.push(record);
     }
-    page.regions.push(region);
+    for (const { page } of parts) page.regions.add(region);
     this.#all.add(region);
     this.counts.compiled++;
     this.counts.bytes += region.bytes;
@@ -295,9 +333,10 @@ export class Regions implements RegionWatch {
   #drop(region: Region): void {
     for (const record of region.records) this.#code.leaveRegion(record);
     this.#handlers.freeSlot(region.slot);
-    this.#freeMaps.push(region.entryMap);
-    const { regions } = region.page;
-    regions.splice(regions.indexOf(region), 1);
+    for (const { page, entryMap } of region.parts) {
+      this.#freeMaps.push(entryMap);
+      page.regions.delete(region);
+    }
     this.#all.delete(region);
     this.counts.bytes -= region.bytes;
   }
@@ -312,7 +351,8 @@ export class Regions implements RegionWatch {
         const page = this.#pages.get(mode * 0x10_0000 + (at - offset) / 4096);
         if (page === undefined) continue;
         for (const region of [...page.regions]) {
-          if (!overlaps(region.covers, offset, here)) continue;
+          const { covers } = region.parts.find((part) => part.page === page)!;
+          if (!overlaps(covers, offset, here)) continue;
           this.#drop(region);
           this.counts.changed++;
           page.changed++;
@@ -329,6 +369,45 @@ export class Regions implements RegionWatch {
     this.#lookups.clear();
     this.#freeMaps.length = 0;
   }
+}
+
+/** The pages that a region may have, by their distance from the first one: as the fetch table knows them, without looking further. */
+class RegionPages {
+  readonly #known = new Map<number, number>();
+  readonly #cpu: Cpu;
+  readonly #low: number;
+  readonly #high: number;
+  readonly #isWide: boolean;
+  readonly #isFlat: boolean;
+
+  constructor(cpu: Cpu, mode: CodeMode, physical: number) {
+    this.#cpu = cpu;
+    this.#isWide = mode === 2;
+    this.#low = cpu.get32(S.RIP) & ~0xfff;
+    this.#high = this.#isWide ? cpu.get32(S.RIP + 4) : 0;
+    this.#isFlat = this.#isWide || (cpu.segBase(SEG.CS) === 0n && cpu.segLimit(SEG.CS) === 0xffff_ffff);
+    this.#known.set(0, physical);
+  }
+
+  /** Physical address of a page, or −1. */
+  of(number: number): number {
+    const known = this.#known.get(number);
+    if (known !== undefined) return known;
+    if (!this.#isFlat || this.#known.size >= PAGES_MAX || Math.abs(number) > PAGES_AWAY_MAX) return -1;
+    const sum = (this.#low >>> 0) + number * 4096;
+    const carry = Math.floor(sum / 0x1_0000_0000);
+    if (carry !== 0 && !this.#isWide) return -1;
+    const physical = knownFetch(this.#cpu, sum | 0, (this.#high + carry) | 0);
+    // The same page twice would have two places in the region.
+    if (physical < 0 || [...this.#known.values()].includes(physical)) return -1;
+    this.#known.set(number, physical);
+    return physical;
+  }
+}
+
+function covered(region: Region, page: Page, offset: number): boolean {
+  const part = region.parts.find((one) => one.page === page)!;
+  return region.graph.blocks.has(part.number * 4096 + offset);
 }
 
 function overlaps(bits: Uint32Array, offset: number, bytes: number): boolean {

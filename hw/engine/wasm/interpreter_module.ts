@@ -45,7 +45,7 @@ export const PSEUDO = {
   exception: 5,
   /**
    * Enters a compiled region: table slot in `rare`, number of the entry in r0, instructions that it wants to have left in r1, and
-   * in `disp` the address of a copy of the record that stood here.
+   * in `disp` the address of a copy of the record that stood here, in the lower half of `imm` how far the page is from the region's first.
    */
   region: 6,
   /** Number of the first instruction handler. */
