@@ -8,6 +8,7 @@
 import { loadImage } from "../hw/boot/image.ts";
 import { type EngineKind, Machine } from "../hw/machine.ts";
 import { becomeGuest } from "../lab/agree/as_guest.ts";
+import { useHugePages } from "../lab/huge_pages.ts";
 import { IMAGES } from "./build.ts";
 import { type ClockName, seconds as now } from "./clock.ts";
 import { type ImageName, type Program, PROGRAMS } from "./programs.ts";
@@ -89,6 +90,7 @@ export async function runOnEngine(
     ...(program.asGuest ? { cpuModel: GUEST_MODEL } : {}),
     serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
   });
+  useHugePages(machine.memory);
   machine.gates!.register({ name: "one", cpl: 0, body: one });
   loadImage(machine, image, { commandLine: commandLine(program, rounds) });
   if (program.asGuest) becomeGuest(machine, { ept: "2M", vpid: 1, at: HYPERVISOR });
