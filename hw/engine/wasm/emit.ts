@@ -265,6 +265,12 @@ export class CodeWriter {
     this.u32(NO_ALIGN);
     this.u32(offset);
   }
+  /** memory.copy = 10, memory.fill = 11, with their memory indices, all 0. */
+  bulkMemory(code: 10 | 11, memories: 1 | 2): void {
+    this.byte(0xfc);
+    this.u32(code);
+    for (let i = 0; i < memories; i++) this.byte(0);
+  }
   call(index: number): void {
     this.byte(OP.call);
     this.u32(index);

@@ -99,6 +99,8 @@ export const ne = binary(OP.i32_ne, OP.i64_ne, true);
 export const ltU = binary(OP.i32_lt_u, OP.i64_lt_u, true);
 /** 1 if less, signed. */
 export const ltS = binary(OP.i32_lt_s, OP.i64_lt_s, true);
+/** 1 if greater, signed. */
+export const gtS = binary(OP.i32_gt_s, OP.i64_gt_s, true);
 /** 1 if greater, unsigned. */
 export const gtU = binary(OP.i32_gt_u, OP.i64_gt_u, true);
 /** 1 if greater or equal, unsigned. */
@@ -277,6 +279,16 @@ export class Body {
   /** Stores 64 bits. */
   store64(address: Value, offset: number, value: Value): void {
     this.#store(OP.i64_store, address, offset, value);
+  }
+  /** Copies `bytes` bytes as memmove does. */
+  copy(to: Value, from: Value, bytes: Value): void {
+    for (const value of [to, from, bytes]) expr(value).emit(this.w);
+    this.w.bulkMemory(10, 2);
+  }
+  /** Fills `bytes` bytes with the low byte of `value`. */
+  fill(to: Value, value: Value, bytes: Value): void {
+    for (const operand of [to, value, bytes]) expr(operand).emit(this.w);
+    this.w.bulkMemory(11, 1);
   }
   /** Adds `n` to a double in memory. */
   count(address: Value, offset: number, n = 1): void {

@@ -11,6 +11,7 @@
  *     storeSlow, regionStore (the same; the value stands in SPILL) → 0, or nonzero with S.EXIT set
  *     fetchMiss         (base, ipLow, ipHigh) → the record of the instruction there, its page now being in the fetch table; or 0
  *     deliverFault      (base) → DELIVERED of events.ts, for the fault in FAULTVECTOR and FAULTCODE; RIP is the faulting instruction's
+ *     bulk              (base, ptr, limit, info) → iterations of a repeated string instruction that are done (bulk.ts)
  *     proc:NAME         (base) → as the procedure of that name, for those of QUICK_PROCEDURES
  *
  * @module
@@ -35,6 +36,7 @@ import {
   shrS,
   sub,
 } from "./expressions.ts";
+import { writeBulk } from "./bulk.ts";
 import { writeEvents } from "./events.ts";
 import { writeFlushes, writeFlushProcedures } from "./flushes.ts";
 import { PAGE_FAULT, type WalkFeatures, type Walks, writeWalks } from "./walk.ts";
@@ -69,6 +71,7 @@ export function writeMisses(memoryPages: number, features: WalkFeatures): Uint8A
   writeFetch(module, walks);
   writeFlushProcedures(module, flushes, slow, features.paging.maxPhysicalBits);
   writeEvents(module, slow);
+  writeBulk(module);
   return module.finish();
 }
 
