@@ -142,6 +142,9 @@ const UNKNOWN: FlagState = { fk: undefined, setter: undefined, cf: undefined, of
 
 const WIDTH_INDEX: Readonly<Record<Width, number>> = { 8: 0, 16: 1, 32: 2, 64: 3 };
 const MASK64 = (1n << 64n) - 1n;
+/** Procedures that see no general-purpose register and no flag, beside those of SSE and the x87. */
+const BLIND = new Set(["cpuid", "rdrand", "rdtsc", "rdtscp", "readCr"]);
+
 /** One branch of an `if`, written apart. */
 interface Branch {
   readonly code: CodeWriter;
@@ -1042,13 +1045,17 @@ export class RegionBuilder extends WasmBuilder {
     }
   }
 
-  // ---- procedures: those of SSE and the x87, which see no general-purpose register and no flag; the interpreter has the others
+  // ---- procedures: those that see no general-purpose register and no flag; the interpreter has the others
 
   override call(name: string, ...args: WasmInt[]): void {
     this.effects.exits = true;
-    if (!name.startsWith("sse.") && !name.startsWith("x87")) {
+    if (!name.startsWith("sse.") && !name.startsWith("x87") && !BLIND.has(name)) {
       this.effects.reads = true;
-      return this.#refuse(name);
+      if (this.flagsEpoch === 0) return this.#refuse(name);
+      // Only sometimes, in this branch; what may fault comes before any change, so the instruction can still be left.
+      this.#retryAlone();
+      this.left = true;
+      return;
     }
     const w = this.w;
     this.procedures.add(name);
