@@ -87,6 +87,8 @@ export class Processor {
   #arrived = false;
   /** When the last `instruction` event was. */
   #told = -1;
+  /** Low half of the RIP from which records were staged last. */
+  #staged = 0;
 
   constructor(cpu: Cpu, engine: EngineParts) {
     this.cpu = cpu;
@@ -334,7 +336,10 @@ export class Processor {
       } else return this.#finish(this.#enter(handlers, record, left), handlers, code);
     }
     this.#arrived = false;
-    this.#finish(this.#enter(handlers, code.stage(cpu, record, left), left), handlers, code);
+    // An instruction that comes again repeats itself: alone it may go on to the end of the slice.
+    const rip = i32[at + (S.RIP >>> 2)]!, count = rip === this.#staged ? 1 : left;
+    this.#staged = rip;
+    this.#finish(this.#enter(handlers, code.stage(cpu, record, count), left), handlers, code);
   }
 
   /** Runs the engine from `record` and accounts for what it did. */

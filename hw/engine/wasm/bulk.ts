@@ -6,7 +6,18 @@
  *
  * @module
  */
-import { BLOCK_MAX, FTLB_ENTRIES, FTLB_READ, FTLB_WRITE, R, RFLAGS, S, SEG } from "../../state.ts";
+import {
+  BLOCK_MAX,
+  FTLB_ENTRIES,
+  FTLB_READ,
+  FTLB_WRITE,
+  R,
+  REC,
+  RECORD_BYTES,
+  RFLAGS,
+  S,
+  SEG,
+} from "../../state.ts";
 import { RECORD_SHIFT } from "./base.ts";
 import { type ModuleWriter, T } from "./emit.ts";
 import {
@@ -21,6 +32,7 @@ import {
   extendU,
   geS,
   gtS,
+  load16,
   load32,
   load64,
   load8,
@@ -40,12 +52,14 @@ import {
 /** Below this many elements the setting up costs more than it saves. */
 const WORTHWHILE = 4;
 const RAX = S.GPR + R.RAX * 8, RCX = S.GPR + R.RCX * 8, RSI = S.GPR + R.RSI * 8, RDI = S.GPR + R.RDI * 8;
+/** `PSEUDO.stop` of interpreter_module.ts, which a test compares. */
+export const STOP = 1;
 /** Kinds in `bulkInfo` of builder.ts. */
 const MOVS = 1;
 
 /**
  * Writes `bulk` (base, ptr, limit, info) → iterations done: as many as can be, but at least one is left for the description, and as many
- * instructions of the slice as the rest of a line may have.
+ * instructions of the slice as the rest of a line may have. `ptr` is the record, or 0 in a region.
  */
 export function writeBulk(module: ModuleWriter): void {
   const b = new Body([T.i32, T.i32, T.i32, T.i32], T.i32);
@@ -62,7 +76,9 @@ export function writeBulk(module: ModuleWriter): void {
   const size = b.let(and(info, 15)), log = b.let(ctz(size));
   const mask = b.let(select(wide, -1n, 0xffff_ffffn));
   const segmentAt = b.let(add(base, shl(segment, 3)));
-  const left = b.let(sub(shrS(sub(limit, ptr), RECORD_SHIFT), 1 + BLOCK_MAX));
+  // Staged alone it is the whole line.
+  const alone = eq(load16(ptr, RECORD_BYTES + REC.handler), STOP);
+  const left = b.let(sub(shrS(sub(limit, ptr), RECORD_SHIFT), select(alone, 1, 1 + BLOCK_MAX)));
   const total = b.let(0), n = b.local(T.i32), bytes = b.local(T.i32);
   const context = b.let(load32(base, S.TLBCTX));
   const to = b.local(T.i64), from = b.local(T.i64), hostTo = b.local(T.i32), hostFrom = b.local(T.i32);

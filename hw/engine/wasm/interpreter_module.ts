@@ -392,6 +392,22 @@ export function writeInterpreter(
   w.op(OP.return);
   w.close(); // again
   tails.count(1);
+  // Staged alone, an instruction may be repeated as long as there is anything left.
+  w.localGet(P.ptr);
+  w.memory(OP.i32_load16_u, RECORD_BYTES + REC.handler);
+  w.i32Const(PSEUDO.stop);
+  w.op(OP.i32_eq);
+  w.localGet(left);
+  w.i32Const(0);
+  w.op(OP.i32_gt_s);
+  w.op(OP.i32_and);
+  w.open(OP.if);
+  w.localGet(P.ptr);
+  w.localGet(left);
+  w.op(OP.i32_add);
+  w.localSet(P.limit);
+  w.branch(OP.br, loop);
+  w.close();
   w.localGet(P.ptr);
   tails.goOn(loop);
   w.close(); // leave: counted already

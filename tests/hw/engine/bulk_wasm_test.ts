@@ -5,6 +5,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { missFunctions } from "../../../hw/engine/misses.ts";
+import { STOP } from "../../../hw/engine/wasm/bulk.ts";
+import { PSEUDO } from "../../../hw/engine/wasm/interpreter_module.ts";
 import { Random } from "../../../hw/random.ts";
 import { BLOCK_MAX, R, RAM_BASE, S, SEG } from "../../../hw/state.ts";
 import { Bench } from "../paging_fixture.ts";
@@ -16,6 +18,8 @@ function linear(bench: Bench, register: number, seg: number, wide: boolean): big
   const offset = bench.cpu.gpr(register);
   return wide ? offset : (offset + bench.cpu.segBase(seg)) & 0xffff_ffffn;
 }
+
+Deno.test("the number of the stop record is known", () => assertEquals(STOP, PSEUDO.stop));
 
 Deno.test("repeated moves and stores in wasm are those of one element at a time", () => {
   const random = new Random(4), below = (n: number) => random.next() % n;
