@@ -77,8 +77,9 @@ interface Page {
   readonly mode: CodeMode;
   /** Regions that have instructions here. */
   readonly regions: Set<Region>;
-  /** Regions compiled from here so far. */
+  /** Regions compiled from here so far, and their instructions. */
   compiled: number;
+  instructions: number;
   /** Times that code changed. */
   changed: number;
   /** Tick before which nothing is compiled here again. */
@@ -91,8 +92,8 @@ const INSTRUCTIONS_MAX = 500;
 const PAGES_MAX = 4, PAGES_AWAY_MAX = 4096;
 /** Regions of a page are compiled together as often as this; later ones stand alone. */
 const REBUILDS_MAX = 12;
-/** Times that a page is compiled, or changes, before it waits; each further time it waits twice as long, this many doublings at most. */
-const COMPILED_FREE = 16, CHANGED_FREE = 2, DOUBLINGS_MAX = 16;
+/** Guest instructions compiled from a page, and changes of its code, before it waits; each such number more it waits twice as long, this many doublings at most. */
+const COMPILED_FREE = 16_384, COMPILED_STEP = 1024, CHANGED_FREE = 2, DOUBLINGS_MAX = 16;
 /**
  * Guest instructions that may be compiled before any has been executed, and how many more for each {@link SAMPLE} that has: so that a
  * guest that never executes the same code for long can't make the host compile for long. A guest instruction costs as
@@ -180,7 +181,7 @@ export class Regions implements RegionWatch {
     const key = mode * 0x10_0000 + physical / 4096;
     let page = this.#pages.get(key);
     if (page === undefined) {
-      page = { physical, mode, regions: new Set(), compiled: 0, changed: 0, notBefore: 0 };
+      page = { physical, mode, regions: new Set(), compiled: 0, instructions: 0, changed: 0, notBefore: 0 };
       this.#pages.set(key, page);
     }
     return page;
@@ -244,7 +245,11 @@ export class Regions implements RegionWatch {
     this.#install(pages, mode, graph, records, slot);
     page.compiled++;
     if (this.#threshold > 1) this.#credit -= graph.instructions;
-    const doublings = Math.max(page.compiled - COMPILED_FREE, page.changed - CHANGED_FREE);
+    page.instructions += graph.instructions;
+    const doublings = Math.max(
+      Math.floor((page.instructions - COMPILED_FREE) / COMPILED_STEP),
+      page.changed - CHANGED_FREE,
+    );
     if (doublings >= 0) page.notBefore = cpu.now() + SAMPLE * 2 ** Math.min(doublings, DOUBLINGS_MAX);
     for (const reason of graph.refused) {
       this.counts.refused.set(reason, (this.counts.refused.get(reason) ?? 0) + 1);
