@@ -3,7 +3,7 @@
  * loops, calls, direct and indirect jumps run from three aliases of the same code pages, at CPL 0 or 3; they fault, single-step, meet
  * breakpoints and interrupts, store into their own and each other's code (through any alias, by string instructions, by the disk's DMA), take
  * pages away from themselves and switch address spaces. Whatever goes wrong leads to a handler that chooses the next block by a generator in
- * memory. With several processors all run the same code.
+ * memory. With several processors all run the same code. Some run in VMX non-root operation.
  *
  * Room: `lab/agree/`; imports hw's public face and program_code.ts.
  *
@@ -15,6 +15,7 @@ import type { Machine, MachineOptions } from "../../hw/machine.ts";
 import { Random } from "../../hw/random.ts";
 import { RAM_BASE, S, SEG } from "../../hw/state.ts";
 import { setSegment, updateMode } from "../../hw/sys/mode.ts";
+import { becomeGuest } from "./as_guest.ts";
 import { Code, randomInstruction, u32, type Writer } from "./program_code.ts";
 
 /** What a seed chooses of a program. */
@@ -31,6 +32,8 @@ export interface ProgramKind {
   readonly timer: number;
   /** Whether blocks store into code. */
   readonly patches: boolean;
+  /** In VMX non-root operation, with this EPT; then there are no interrupts and no disk. */
+  readonly ept: undefined | "4K" | "2M";
 }
 
 /** RAM of a program's machine. */
@@ -55,6 +58,7 @@ const AT = {
   data: 0x3_0000,
   dataEnd: 0x4_0000,
   pristine: 0x10_0000,
+  hypervisor: 0x1e_0000,
 } as const;
 const CODE_BYTES = AT.data - AT.code;
 /** Page tables in the order in which they stand behind `tablesA` and `tablesB`: root, directory pointers, directory, first and second table. */
@@ -86,7 +90,7 @@ export function programKind(seed: number): ProgramKind {
   const one = (n: number) => random.between(1, n) === 1;
   const is64 = !one(3);
   const paging = is64 ? "4-level" : one(3) ? "none" : one(2) ? "PAE" : "32-bit";
-  return {
+  const kind: ProgramKind = {
     is64,
     cpl: one(2) ? 3 : 0,
     paging,
@@ -94,7 +98,9 @@ export function programKind(seed: number): ProgramKind {
     pcid: is64 && one(3),
     timer: one(6) ? 0 : random.between(200, one(2) ? 2000 : 20_000),
     patches: !one(4),
+    ept: undefined,
   };
+  return one(5) ? { ...kind, cpus: 1, timer: 0, ept: one(2) ? "4K" : "2M" } : kind;
 }
 
 /** Options of a machine for the program of a seed: processors, disk, and now and then another TLB or the sanitizer. */
@@ -141,7 +147,18 @@ export function loadRandomProgram(machine: Machine, seed: number): void {
   writeTables(view, kind, entry, random);
   writeQueue(view);
   machine.cpus.forEach((cpu, id) => setUp(cpu, id, kind, entry, view, random));
+  if (kind.ept !== undefined) {
+    becomeGuest(machine, { ept: kind.ept, vpid: seed & 1, at: AT.hypervisor, handler: SKIP });
+  }
 }
+
+/** The exit handler of a program in non-root operation: it goes on behind what made the exit, with other values in RAX, RCX and RDX. */
+const SKIP: readonly number[] = [
+  ...[0xba, ...u32(0x440c), 0x0f, 0x78, 0xd1], // mov edx, VM-exit instruction length; vmread rcx, rdx
+  ...[0xba, ...u32(0x681e), 0x0f, 0x78, 0xd0], // mov edx, GUEST_RIP; vmread rax, rdx
+  ...[0x48, 0x01, 0xc8, 0x0f, 0x79, 0xd0], // add rax, rcx; vmwrite rdx, rax
+  ...[0x0f, 0x01, 0xc3, 0xf4], // vmresume; hlt
+];
 
 // ---- blocks
 
@@ -189,7 +206,8 @@ function writeBlocks(kind: ProgramKind, random: Random): { code: Code; blocks: r
   for (let block = 0; block < BLOCKS; block++) {
     blocks.push(code.at);
     const room = AT.code + CODE_BYTES * (block + 1) / BLOCKS - 400;
-    if (random.between(0, 3) > 0) {
+    // Without a timer nothing else ends a circle of jumps.
+    if (random.between(0, 3) > 0 || kind.timer === 0) {
       // Fuel: sub gs:[fuel], 1; js to the dispatcher.
       absolute(code, 0x65, [0x83], 5, GS.fuel, [1]);
       code.emit(0x79, 2, 0xcd, INT.dispatch);
@@ -321,7 +339,7 @@ function patch(
 /** Code that comes as a whole: a page as it was at the beginning (REP MOVS), or a sector of the disk (DMA). */
 function bulkPatch(kind: ProgramKind, code: Code, random: Random): void {
   const alias = kind.paging === "none" ? 0 : ALIASES[random.between(0, 2)]!;
-  if (random.between(0, 2) > 0) {
+  if (kind.ept !== undefined || random.between(0, 2) > 0) {
     const bytes = random.between(0, 1) === 0 ? 4096 : random.between(1, 600);
     const from = random.between(0, CODE_BYTES - bytes);
     const offset = bytes === 4096 ? from & ~4095 : from;
@@ -520,6 +538,10 @@ function writeKernel(code: Code, kind: ProgramKind, random: Random): Entry {
   // The beginning: timer; on the first processor the disk too.
   const start = [0, 1].map((id) => {
     const at = code.at;
+    if (kind.ept !== undefined) {
+      code.jump([0xe9], dispatch);
+      return at;
+    }
     store((APIC + 0xf0) | 0, 0x1ff);
     if (kind.timer !== 0) {
       store((APIC + 0x3e0) | 0, 0xb);

@@ -32,10 +32,6 @@ Deno.test("interpreter and reference agree on random programs, with several proc
   }
 });
 
-Deno.test("a read-modify-write leaves the reads' fast TLB entry alone on every engine (seen by a stale translation)", () => {
-  assertEquals(comparePrograms(52, { engine: "interpreter" }, undefined, { steps: 15_000 }), undefined);
-});
-
 Deno.test("a run cut into pieces of any size ends as the same run in one piece", () => {
   const run = (pieces: readonly number[]) => {
     const machine = new Machine({ memory: GUEST_BYTES });
@@ -60,6 +56,22 @@ function runCode(bytes: readonly number[], steps: number, at = 0x8000): string[]
     return `${machine.cpus[0]!.gpr(0)} ${machine.hash()}`;
   });
 }
+
+Deno.test("a read-modify-write leaves the reads' entry of the fast TLB to the page that has it, on every engine", () => {
+  // Two pages of equal index; the first one's entry for reads must still be there when its table entry is gone.
+  const [a, b] = runCode(
+    [
+      ...[0x01, 0x04, 0x25, 0x00, 0xd0, 0x21, 0x00], // add [21d000h], eax
+      ...[0x8b, 0x04, 0x25, 0x00, 0xd0, 0x01, 0x00], // mov eax, [1d000h]
+      ...[0x01, 0x04, 0x25, 0x00, 0xd0, 0x21, 0x00], // add [21d000h], eax
+      ...[0xc7, 0x04, 0x25, 0xe8, 0x60, 0x00, 0x00, 0, 0, 0, 0], // mov dword [60e8h], 0: the table entry of 1d000h
+      ...[0x8b, 0x1c, 0x25, 0x00, 0xd0, 0x01, 0x00], // mov ebx, [1d000h]
+      ...[0xeb, 0xfe],
+    ],
+    20,
+  );
+  assertEquals(a, b);
+});
 
 Deno.test("a store into the next instruction of the same line takes effect at once", () => {
   // mov byte [rip+1], 55H; mov al, 11H; jmp $
