@@ -142,6 +142,26 @@ const UNKNOWN: FlagState = { fk: undefined, setter: undefined, cf: undefined, of
 
 const WIDTH_INDEX: Readonly<Record<Width, number>> = { 8: 0, 16: 1, 32: 2, 64: 3 };
 const MASK64 = (1n << 64n) - 1n;
+/** A page that an access went to, as the fast TLB has it. Whatever may fill the fast TLB makes it unknown. */
+interface RememberedPage {
+  /** i64: the linear page, or −1. */
+  readonly tag: number;
+  /** i32: host address − linear address. */
+  readonly addend: number;
+}
+
+/** Base of a memory operand that is no general-purpose register. */
+export const OTHER_BASE = 16;
+/** Which page of those remembered is tried first: the one that accesses with the same base register went to. */
+export function baseOf(decoded: Decoded): number {
+  const n = (decoded.base - S.GPR) >> 3;
+  return n >= 0 && n < 16 ? n : OTHER_BASE;
+}
+/** Key of {@link RegionBuilder.remembered}. */
+export function pageKey(base: number, write: boolean): number {
+  return base * 2 + (write ? 1 : 0);
+}
+
 /** Procedures that see no general-purpose register and no flag, beside those of SSE and the x87. */
 const BLIND = new Set(["cpuid", "rdrand", "rdtsc", "rdtscp", "readCr"]);
 
@@ -181,6 +201,12 @@ export class RegionBuilder extends WasmBuilder {
   /** Instructions of the block from this one on: what `left` lacks here. */
   behind = 0;
 
+  /** Pages remembered from one access to the next, by {@link pageKey}. */
+  readonly remembered = new Map<number, RememberedPage>();
+  /** The instruction is in a loop: remembering pays. */
+  isInLoop = false;
+  /** Base of the address at hand, as {@link baseOf} says. */
+  #base = OTHER_BASE;
   #bound: (WasmInt | undefined)[] = [];
   #bound32: (WasmInt | undefined)[] = [];
   readonly #relative = new Map<WasmInt, number>();
@@ -442,9 +468,11 @@ export class RegionBuilder extends WasmBuilder {
 
   override effectiveAddress(o?: Operand): WasmInt {
     const { aw } = this.form;
+    this.#base = o?.fixed ?? OTHER_BASE;
     if (o?.fixed !== undefined) return this.reg(aw, o.fixed);
     if (o?.slot === "imm") return this.#immediate(aw);
     const { decoded } = this;
+    this.#base = baseOf(decoded);
     let sum: WasmInt | undefined;
     let disp = decoded.disp;
     if (decoded.base === S.RIPPAGE) {
@@ -531,9 +559,45 @@ export class RegionBuilder extends WasmBuilder {
     this.pushBase();
     w.call(index);
   }
+  /** After something that may have filled the fast TLB: what is remembered of it may be gone there. */
+  #forgetPages(): void {
+    if (this.remembered.size === 0) return;
+    const w = this.w;
+    w.i64Const(-1n);
+    const tags = [...this.remembered.values()].map(({ tag }) => tag);
+    tags.forEach((tag, i) => i === tags.length - 1 ? w.localSet(tag) : w.localTee(tag));
+  }
+  /** Starts a region: remembers the pages of these bases (see {@link baseOf}) from one access to the next. */
+  rememberPages(keys: readonly number[]): void {
+    for (const key of keys) {
+      this.remembered.set(key, { tag: this.newLocal(T.i64), addend: this.newLocal(T.i32) });
+    }
+    this.reserveLocals();
+  }
+  #rememberedPage(table: number): RememberedPage | undefined {
+    return this.isInLoop ? this.remembered.get(pageKey(this.#base, table === FTLB_WRITE)) : undefined;
+  }
   #translate(linear: WasmInt, bytes: number, seg: number, table: number, slow: number): number {
     const w = this.w;
     const address = this.newLocal(T.i32);
+    const page = this.#rememberedPage(table);
+    if (page !== undefined) {
+      const done = w.open(OP.block);
+      this.#tryPage(page, linear, bytes, table);
+      this.#miss(slow, linear, bytes, seg);
+      w.localTee(address);
+      w.op(OP.i32_eqz);
+      this.exits.faultIf(w);
+      this.#forgetPages();
+      w.branch(OP.br, done);
+      w.close();
+      w.localGet(page.addend);
+      this.push32(linear);
+      w.op(OP.i32_add);
+      w.localSet(address);
+      w.close();
+      return address;
+    }
     const entry = this.#probe(linear, bytes, table);
     w.open(OP.if);
     this.#pushHit(linear, entry, table);
@@ -543,8 +607,46 @@ export class RegionBuilder extends WasmBuilder {
     w.localTee(address);
     w.op(OP.i32_eqz);
     this.exits.faultIf(w);
+    this.#forgetPages();
     w.close();
     return address;
+  }
+  /** Opens a block that is left when the page is the remembered one, or the fast TLB has it; else control goes on inside. */
+  #tryPage(page: RememberedPage, linear: WasmInt, bytes: number, table: number): void {
+    const w = this.w;
+    const hit = w.open(OP.block);
+    const current = this.newLocal(T.i64), entry = this.newLocal(T.i32);
+    this.push(linear);
+    if (bytes > 1) {
+      w.i64Const(BigInt(bytes - 1));
+      w.op(OP.i64_add);
+    }
+    w.i64Const(-4096n);
+    w.op(OP.i64_and);
+    w.localTee(current);
+    w.localGet(page.tag);
+    w.op(OP.i64_eq);
+    w.branch(OP.br_if, hit);
+    this.push(linear);
+    w.i64Const(8n);
+    w.op(OP.i64_shr_u);
+    w.op(OP.i32_wrap_i64);
+    w.i32Const(0x1ff0);
+    w.op(OP.i32_and);
+    w.localGet(P.ctx);
+    w.op(OP.i32_add);
+    w.localTee(entry);
+    w.memory(OP.i64_load, table);
+    w.localGet(current);
+    w.op(OP.i64_eq);
+    w.open(OP.if);
+    w.localGet(current);
+    w.localSet(page.tag);
+    w.localGet(entry);
+    w.memory(OP.i32_load, table + 8);
+    w.localSet(page.addend);
+    w.branch(OP.br, hit);
+    w.close();
   }
   override hostAddressRead(linear: WasmInt, bytes: number, seg: number): number {
     return this.#translate(linear, bytes, seg, FTLB_READ, this.functions.load);
@@ -559,14 +661,41 @@ export class RegionBuilder extends WasmBuilder {
     emitStore: (pushAddress: () => void, offset: number) => void,
   ): void {
     const w = this.w;
+    const miss = () => {
+      emitStore(() => this.pushBase(), S.SPILL);
+      this.#miss(this.functions.store, linear, bytes, seg);
+      this.exits.faultIf(w);
+      this.#forgetPages();
+    };
+    const page = this.#rememberedPage(FTLB_WRITE);
+    if (page !== undefined) {
+      const done = w.open(OP.block);
+      this.#tryPage(page, linear, bytes, FTLB_WRITE);
+      miss();
+      w.branch(OP.br, done);
+      w.close();
+      emitStore(() => {
+        w.localGet(page.addend);
+        this.push32(linear);
+        w.op(OP.i32_add);
+      }, 0);
+      w.close();
+      return;
+    }
     const entry = this.#probe(linear, bytes, FTLB_WRITE);
     w.open(OP.if);
     emitStore(() => this.#pushHit(linear, entry, FTLB_WRITE), 0);
     w.op(OP.else);
-    emitStore(() => this.pushBase(), S.SPILL);
-    this.#miss(this.functions.store, linear, bytes, seg);
-    this.exits.faultIf(w);
+    miss();
     w.close();
+  }
+  override stackLoad(width: Width, delta: number): WasmInt {
+    this.#base = R.RSP;
+    return super.stackLoad(width, delta);
+  }
+  override stackStore(width: Width, delta: number, value: WasmInt): void {
+    this.#base = R.RSP;
+    super.stackStore(width, delta, value);
   }
   override stackAdjust(delta: WasmInt): void {
     if (this.form.mode === 2) return super.stackAdjust(delta);
@@ -1074,6 +1203,7 @@ export class RegionBuilder extends WasmBuilder {
     w.i32Const(PROCEDURE_FAULT);
     w.op(OP.i32_eq);
     this.exits.faultIf(w);
+    this.#forgetPages();
   }
   override callResult(name: string, ...args: WasmInt[]): WasmInt {
     this.call(name, ...args);

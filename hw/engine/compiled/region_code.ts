@@ -10,24 +10,26 @@
  * @module
  */
 import * as state from "../../state.ts";
-import type { CodeMode } from "../../isa/form.ts";
+import type { CodeMode, Decoded } from "../../isa/form.ts";
 import { describe } from "../../isa/prologue.ts";
 import { FETCH_VALID } from "../fetch.ts";
 import { P, RECORD_SHIFT, type WasmInt } from "../wasm/base.ts";
 import { CodeWriter, type ModuleWriter, OP, T } from "../wasm/emit.ts";
 import { REGION_JUMPED } from "../wasm/interpreter_module.ts";
 import {
+  baseOf,
   EXIT_KIND,
   FLAG_KIND,
   type ModuleFunctions,
   packExit,
+  pageKey,
   REGION_PARAMETERS,
   RegionBuilder,
 } from "./builder.ts";
 import type { Block, Graph } from "./graph.ts";
-import { headsOf, type Part, structure } from "./structure.ts";
+import { headsOf, loopHeads, type Part, structure } from "./structure.ts";
 
-const { EXIT_BUDGET, FTLB_FETCH, REC, S } = state;
+const { EXIT_BUDGET, FTLB_FETCH, R, REC, S } = state;
 
 /** Where a branch to a block goes. */
 interface Target {
@@ -61,8 +63,12 @@ export interface RegionCode {
   readonly entries: readonly RegionEntry[];
   /** Bytes of code. */
   readonly bytes: number;
+  /** By offset of a block in a loop: offset of the loop's head. */
+  readonly loopHeads: ReadonlyMap<number, number>;
 }
 
+/** Most pages that are remembered for reads, and for writes. */
+const REMEMBERED_MAX = 3;
 /** Most entries: numbers that a byte of the entry map holds, 0 being none. */
 export const ENTRIES_MAX = 255;
 
@@ -101,6 +107,7 @@ class RegionWriter {
   /** Node that is written right after the current one, if that is certain. */
   #writtenNext = -1;
   readonly #parts: readonly Part[];
+  readonly #inLoop = new Set<number>();
 
   constructor(
     readonly module: ModuleWriter,
@@ -182,6 +189,7 @@ class RegionWriter {
       edge: (offset) => this.#goTo(offset),
       indirect: (target) => this.#indirect(target),
     };
+    b.rememberPages(this.#pagesWorthRemembering());
     b.leaveLabel = w.open(OP.block);
     b.staticLabel = w.open(OP.block);
     this.#top = w.open(OP.loop);
@@ -209,7 +217,31 @@ class RegionWriter {
         needs: this.#needs[n]!,
       })),
       bytes: body.length,
+      loopHeads: new Map(
+        [...loopHeads(this.#parts)].map(([n, h]) => [this.#blocks[n]!.offset, this.#blocks[h]!.offset]),
+      ),
     };
+  }
+
+  /** The bases whose accesses stand most often in loops, at most {@link REMEMBERED_MAX} for reads and for writes. */
+  #pagesWorthRemembering(): number[] {
+    const counts = new Map<number, number>();
+    const walk = (parts: readonly Part[], weight: number) => {
+      for (const part of parts) {
+        if (part.isLoop) {
+          walk(part.inner, weight * 8);
+          continue;
+        }
+        if (weight === 1) continue;
+        this.#inLoop.add(part.nodes[0]!);
+        for (const { decoded } of this.#blocks[part.nodes[0]!]!.steps) {
+          for (const key of pageKeys(decoded)) counts.set(key, (counts.get(key) ?? 0) + weight);
+        }
+      }
+    };
+    walk(this.#parts, 1);
+    const best = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]).map(([key]) => key);
+    return [0, 1].flatMap((write) => best.filter((key) => (key & 1) === write).slice(0, REMEMBERED_MAX));
   }
 
   #prologue(w: CodeWriter): void {
@@ -241,6 +273,10 @@ class RegionWriter {
     load64(S.FCV, l.fa);
     w.i32Const(FLAG_KIND.stored);
     w.localSet(l.fk);
+    for (const { tag } of this.#b.remembered.values()) {
+      w.i64Const(-1n);
+      w.localSet(tag);
+    }
     for (let n = 0; n < 16; n++) if (this.#b.touched & (1 << n)) load64(S.GPR + n * 8, l.gprs[n]!);
   }
 
@@ -388,6 +424,7 @@ class RegionWriter {
     this.#carried = -1;
     const length = block.steps.length;
     this.#here = block.offset >> 12;
+    b.isInLoop = this.#inLoop.has(n);
     b.w = w;
     if (this.#checked.has(n)) {
       w.localGet(l.left);
@@ -546,6 +583,19 @@ class RegionWriter {
     }
     b.leave();
   }
+}
+
+/** Keys of the pages that an instruction's explicit accesses go to, stack included; what is missing here is only slower. */
+function pageKeys(decoded: Decoded): number[] {
+  const keys: number[] = [];
+  for (const o of decoded.form.operands) {
+    if (o.kind !== "mem" || o.access === "none") continue;
+    keys.push(pageKey(o.fixed ?? baseOf(decoded), o.access !== "r"));
+  }
+  const { mnemonic } = decoded.form.row;
+  if (mnemonic === "PUSH" || mnemonic === "CALL") keys.push(pageKey(R.RSP, true));
+  else if (mnemonic === "POP" || mnemonic === "RET" || mnemonic === "LEAVE") keys.push(pageKey(R.RSP, false));
+  return keys;
 }
 
 /** Whether the flags before an instruction matter, if those behind it do (or not). */

@@ -67,6 +67,8 @@ export interface Region {
   readonly parts: readonly Part[];
   readonly slot: number;
   readonly bytes: number;
+  /** By offset of a block in a loop: offset of the loop's head. */
+  readonly loopHeads: ReadonlyMap<number, number>;
   /** Records that lead here. */
   readonly records: number[];
 }
@@ -187,7 +189,8 @@ export class Regions implements RegionWatch {
     return page;
   }
 
-  #compile(cpu: Cpu, physical: number, mode: CodeMode, offset: number): void {
+  #compile(cpu: Cpu, physical: number, mode: CodeMode, arrived: number): void {
+    let offset = arrived;
     const page = this.#page(physical, mode);
     if (cpu.now() < page.notBefore || this.#credit < 0) return;
     // In the midst of a block: its region will be entered at the next jump.
@@ -197,6 +200,12 @@ export class Regions implements RegionWatch {
         part.covers[offset >>> 5]! & (1 << (offset & 31)) &&
         !region.graph.blocks.has(part.number * 4096 + offset)
       ) return;
+      // In a loop: its head is the better entry, and the next jump there is not far.
+      const head = region.loopHeads.get(part.number * 4096 + offset);
+      if (head === undefined || head >> 12 !== part.number) continue;
+      if (region.graph.entries.has(head)) return;
+      offset = head & 0xfff;
+      break;
     }
     if (this.#code.room < ROOM) {
       this.#code.flush();
@@ -303,7 +312,14 @@ export class Regions implements RegionWatch {
     module.exportFunction("0", written.index);
     const exports = this.#handlers.instantiateRegions(module.finish(), graph.procedures);
     this.#handlers.fillSlot(slot, exports["0"] as CallableFunction);
-    const region: Region = { graph, parts, slot, bytes: written.bytes, records: [] };
+    const region: Region = {
+      graph,
+      parts,
+      slot,
+      bytes: written.bytes,
+      loopHeads: written.loopHeads,
+      records: [],
+    };
     for (const entry of written.entries) {
       const { entryMap } = parts.find((part) => part.number === entry.offset >> 12)!;
       u8[entryMap + (entry.offset & 0xfff)] = entry.number + 1;

@@ -9,7 +9,10 @@
 
 /** A strongly connected part of the graph, in the order in which parts are written. */
 export interface Part {
-  /** Nodes that the part is entered at; one alone when it is no loop, or a loop with one head. */
+  /**
+   * Nodes that the part is entered at, the one that most back edges go to first; one alone when it is no loop. Where a loop has several,
+   * its start is a switch over them.
+   */
   readonly heads: readonly number[];
   readonly isLoop: boolean;
   /** All its nodes. */
@@ -51,13 +54,17 @@ function order(
     const isLoop = part.length > 1 || next(part[0]!).includes(part[0]!);
     if (!isLoop) return { heads: part, isLoop, nodes: part, inner: [] };
     const inPart = new Set(part);
-    let heads = part.filter((n) =>
-      (entries.has(n) && !cut.has(n)) || (predecessors.get(n) ?? []).some((p) => !inPart.has(p))
-    );
-    // Reached by nobody: any node will do.
-    if (heads.length === 0) heads = [part[0]!];
+    const inside = (n: number) => (predecessors.get(n) ?? []).filter((p) => inPart.has(p)).length;
+    const byBackEdges = (a: number, b: number) => inside(b) - inside(a) || a - b;
+    const entered = part.filter((n) => entries.has(n) && !cut.has(n));
+    // Where the loop is closed: edges to these go back to its start. An entry further in is only one more case of the switch there.
+    let closing = part.filter((n) => (predecessors.get(n) ?? []).some((p) => !inPart.has(p)));
+    if (closing.length === 0) {
+      closing = (entered.length > 0 ? entered : part).toSorted(byBackEdges).slice(0, 1);
+    }
     const innerCut = new Set(cut);
-    for (const h of heads) innerCut.add(h);
+    for (const h of closing) innerCut.add(h);
+    const heads = [...new Set([...closing.toSorted(byBackEdges), ...entered])];
     return { heads, isLoop, nodes: part, inner: order(part, innerCut, successors, entries, heads) };
   });
 }
@@ -107,6 +114,19 @@ function components(
   for (const root of roots) if (!index.has(root)) visit(root);
   for (const n of nodes) if (!index.has(n)) visit(n);
   return out.reverse();
+}
+
+/** By node in a loop: the first head of the innermost one. */
+export function loopHeads(parts: readonly Part[]): Map<number, number> {
+  const out = new Map<number, number>();
+  const walk = (list: readonly Part[], head: number) => {
+    for (const part of list) {
+      if (part.isLoop) walk(part.inner, part.heads[0]!);
+      else if (head >= 0) out.set(part.nodes[0]!, head);
+    }
+  };
+  walk(parts, -1);
+  return out;
 }
 
 /** All nodes that are heads of loops. */
