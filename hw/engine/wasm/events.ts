@@ -10,18 +10,8 @@
  *
  * @module
  */
-import { CR0_AM, CR4_SMAP } from "../../paging.ts";
-import {
-  ATTENTION_INTERRUPT,
-  FTLB_CONTEXT_BYTES,
-  FTLB_ENTRIES,
-  FTLB_READ,
-  FTLB_WRITE,
-  RFLAGS,
-  S,
-  SEG,
-} from "../../state.ts";
-import { TRACE } from "../../trace.ts";
+import { CR0_AM } from "../../paging.ts";
+import { FTLB_CONTEXT_BYTES, FTLB_READ, FTLB_WRITE, RFLAGS, S, SEG } from "../../state.ts";
 import { type ModuleWriter, T } from "./emit.ts";
 import {
   add,
@@ -32,7 +22,6 @@ import {
   type Callee,
   eq,
   eqz,
-  type Expr,
   extendU,
   gtU,
   load32,
@@ -42,141 +31,44 @@ import {
   ne,
   none,
   or,
-  popcnt,
   select,
   shl,
   shrU,
   sub,
   type Value,
-  wrap,
   xor,
 } from "./expressions.ts";
-import { canonical, unwatched } from "./flushes.ts";
+import {
+  DELIVERED,
+  descriptor,
+  DONE,
+  END,
+  flagsImage,
+  type GiveUp,
+  implicitContext,
+  interrupted,
+  IRET_FLAGS,
+  IRET_FLAGS_CPL0,
+  quick,
+  requireOrdinary,
+  RSP,
+  setFlags,
+  setNull,
+  setSegment,
+  setSupervisorContext,
+  STATUS,
+  UNUSABLE,
+  WITH_ERROR_CODE,
+} from "./event_parts.ts";
+import { writeDeliver32, writeIret32 } from "./events32.ts";
+import { canonical } from "./flushes.ts";
 
-/** What the delivery of an event gives: TypeScript must do it; done, go on at RIP; done, look at everything afresh. */
-export const DELIVERED = { NOT: 0, RESYNC: 1, END: 2 } as const;
-/** What a procedure gives: go on, or look at everything afresh (`PROCEDURE_` of builder.ts). */
-const DONE = 0, END = 2;
-
-const VMX_NON_ROOT = 2;
 const SCE = 1;
-const WATCHED = TRACE.exception | TRACE.interrupt | TRACE.fault;
-/** Vectors whose exceptions push an error code: 8, 10 … 14, 17, 21. */
-const WITH_ERROR_CODE = (1 << 8) | (0x1f << 10) | (1 << 17) | (1 << 21);
-/** Access rights: unusable; those of flat 64-bit code and of flat data, less DPL. */
-const UNUSABLE = 0x1_0000, FLAT_CODE = 0xa09b, FLAT_DATA = 0xc093;
-/** RFLAGS bits that SYSRET loads; that IRETQ loads, and at CPL 0 as well. */
-const SYSRET_FLAGS = 0x3c_7fd7, IRET_FLAGS = 0x4dd5 | RFLAGS.RF | RFLAGS.AC | RFLAGS.ID;
-const IRET_FLAGS_CPL0 = RFLAGS.IOPL | RFLAGS.VIF | RFLAGS.VIP;
-const STATUS = 0x8d5;
-const RSP = S.GPR + 4 * 8, RCX = S.GPR + 8, R11 = S.GPR + 11 * 8;
-
-/** Where a function gives up. */
-type GiveUp = (c: Value) => void;
-
-/** Gives up unless this is ordinary 64-bit code that nobody watches. */
-function requireOrdinary(base: Local, giveUp: GiveUp): void {
-  const aux = load32(base, S.AUX);
-  giveUp(eqz(unwatched(aux, WATCHED)));
-  giveUp(ne(load32(base, S.CODEMODE), 2));
-  const odd = or(load32(base, S.STEPPING), and(load32(base, S.DR + 56), 0xff));
-  const pending = or(load32(base, S.ACTIVITY), and(load32(base, S.ATTENTION), ~ATTENTION_INTERRUPT));
-  giveUp(or(or(odd, pending), or(load32(base, S.PENDINGDB), and(load32(base, S.RFLAGS), RFLAGS.TF))));
-  giveUp(eq(load32(base, S.VMX_MODE), VMX_NON_ROOT));
-}
-
-/** Host address of `bytes` bytes that the fast TLB has in one page, aligned to four. */
-function quick(
-  b: Body,
-  context: Value,
-  linear: Local,
-  bytes: number,
-  table: number,
-  giveUp: GiveUp,
-): Local {
-  const entry = b.let(add(context, and(wrap(shrU(linear, 8n)), (FTLB_ENTRIES - 1) << 4)));
-  giveUp(ne(load64(entry, table), and(add(linear, BigInt(bytes - 1)), -4096n)));
-  giveUp(any(wrap(linear), 3));
-  return b.let(add(load32(entry, table + 8), wrap(linear)));
-}
-
-/** Context of implicit supervisor accesses. */
-function implicitContext(base: Local): Expr {
-  const smap = any(load32(base, S.CR4), CR4_SMAP);
-  return add(load32(base, S.TLBBANK), select(smap, 2 * FTLB_CONTEXT_BYTES, 0));
-}
-
-/** Host address of the descriptor that a selector names in the GDT. */
-function descriptor(b: Body, base: Local, implicit: Local, selector: Local, giveUp: GiveUp): Local {
-  giveUp(or(any(selector, 4), none(selector, 0xfff8)));
-  const offset = b.let(and(selector, 0xfff8));
-  giveUp(gtU(add(offset, 7), and(load32(base, S.GDTR + 8), 0xffff)));
-  const linear = b.let(add(load64(base, S.GDTR), extendU(offset)));
-  return quick(b, implicit, linear, 8, FTLB_READ, giveUp);
-}
-
-/** The whole RFLAGS image (flags.ts). */
-function flagsImage(b: Body, base: Local): Local {
-  const cv = b.let(load64(base, S.FCV)), result = b.let(load64(base, S.FRES));
-  const high = b.let(wrap(shrU(cv, 62n))), low = b.let(wrap(cv));
-  const parity = popcnt(and(xor(wrap(result), shrU(low, 8)), 0xff));
-  const flags = b.let(or(load32(base, S.RFLAGS), 2));
-  b.set(flags, or(flags, shrU(high, 1)));
-  b.set(flags, or(flags, shl(xor(and(parity, 1), 1), 2)));
-  b.set(flags, or(flags, shl(and(low, 8), 1)));
-  b.set(flags, or(flags, shl(eqz(result), 6)));
-  b.set(flags, or(flags, shl(xor(wrap(shrU(result, 63n)), and(low, 1)), 7)));
-  return b.let(or(flags, shl(and(xor(high, shrU(high, 1)), 1), 11)));
-}
-
-/** Sets the status flags from an image (flags.ts), and the other flags to those of the image. */
-function setFlags(b: Body, base: Local, image: Local): void {
-  const carry = and(image, 1), overflow = and(shrU(image, 11), 1), zero = and(shrU(image, 6), 1);
-  const top = or(shl(carry, 1), xor(carry, overflow));
-  const odd = and(xor(shrU(image, 2), shrU(image, 6)), 1);
-  const low = or(or(and(shrU(image, 1), 8), and(shrU(image, 7), 1)), shl(odd, 8));
-  b.store64(base, S.FCV, or(extendU(low), shl(extendU(top), 62n)));
-  b.store64(base, S.FRES, extendU(xor(zero, 1)));
-  b.store32(base, S.RFLAGS, or(and(image, ~STATUS), 2));
-}
-
-/** Base, limit and rights of a descriptor with these halves go to a segment register. */
-function setSegment(b: Body, base: Local, seg: number, selector: Value, low: Local, high: Local): Local {
-  const segBase = or(or(shrU(low, 16), shl(and(high, 0xff), 16)), and(high, 0xff00_0000 | 0));
-  const raw = b.let(or(and(low, 0xffff), and(high, 0xf_0000)));
-  const limit = b.let(select(any(high, 0x80_0000), or(shl(raw, 12), 0xfff), raw));
-  b.store32(base, S.SEGSEL + seg * 4, selector);
-  b.store64(base, S.SEGBASE + seg * 8, extendU(segBase));
-  b.store32(base, S.SEGLIMIT + seg * 4, limit);
-  b.store32(base, S.SEGAR + seg * 4, and(shrU(high, 8), 0xf0ff));
-  return limit;
-}
-
-/** A null selector makes a segment register unusable. */
-function setNull(b: Body, base: Local, seg: number, selector: Value, rights: Value): void {
-  b.store32(base, S.SEGSEL + seg * 4, selector);
-  b.store64(base, S.SEGBASE + seg * 8, 0n);
-  b.store32(base, S.SEGLIMIT + seg * 4, 0);
-  b.store32(base, S.SEGAR + seg * 4, rights);
-  b.store64(base, S.SEGRMAX + seg * 8, -1n);
-  b.store64(base, S.SEGWMAX + seg * 8, -1n);
-}
-
-/** The fast-TLB context of CPL 0 … 2 with these flags. */
-function setSupervisorContext(b: Body, base: Local, flags: Value): void {
-  const context = select(
-    and(ne(and(load32(base, S.CR4), CR4_SMAP), 0), none(flags, RFLAGS.AC)),
-    2 * FTLB_CONTEXT_BYTES,
-    0,
-  );
-  b.store32(base, S.TLBCTX, add(load32(base, S.TLBBANK), context));
-}
-
-/** 1 when an interrupt waits that these flags let in. */
-function interrupted(base: Local, flags: Value): Expr {
-  const waits = and(load32(base, S.ATTENTION), ATTENTION_INTERRUPT);
-  return and(ne(waits, 0), ne(and(flags, RFLAGS.IF), 0));
-}
+/** Access rights of flat 64-bit code and of flat data, less DPL. */
+const FLAT_CODE = 0xa09b, FLAT_DATA = 0xc093;
+/** RFLAGS bits that SYSRET loads. */
+const SYSRET_FLAGS = 0x3c_7fd7;
+const RCX = S.GPR + 8, R11 = S.GPR + 11 * 8;
 
 /** (base, vector, software, error code) → {@link DELIVERED}. RIP is what the frame shall hold. */
 function writeDeliver(module: ModuleWriter): Callee {
@@ -184,7 +76,7 @@ function writeDeliver(module: ModuleWriter): Callee {
   const [base, vector, software, code] = b.parameters as [Local, Local, Local, Local];
   b.block((out) => {
     const giveUp: GiveUp = (c) => b.brIf(out, c);
-    requireOrdinary(base, giveUp);
+    requireOrdinary(base, 2, giveUp);
     giveUp(eq(vector, 1));
     giveUp(gtU(add(shl(vector, 4), 15), and(load32(base, S.IDTR + 8), 0xffff)));
     const implicit = b.let(implicitContext(base));
@@ -261,12 +153,21 @@ function writeDeliver(module: ModuleWriter): Callee {
   return b.define(module);
 }
 
+/** The delivery of the mode in force. */
+function writeEither(module: ModuleWriter, wide: Callee, narrow: Callee): Callee {
+  const b = new Body([T.i32, T.i32, T.i32, T.i32], T.i32);
+  b.if(eq(load32(b.parameter(0), S.CODEMODE), 2), () => b.return(call(wide, ...b.parameters)));
+  b.return(call(narrow, ...b.parameters));
+  return b.define(module);
+}
+
 /** `deliverFault` (base) → {@link DELIVERED}: the fault in FAULTVECTOR and FAULTCODE. */
 function writeDeliverFault(module: ModuleWriter, deliver: Callee): void {
   const b = new Body([T.i32], T.i32);
   const base = b.parameter(0);
   const code = b.let(load32(base, S.FAULTCODE));
-  b.return(call(deliver, base, load32(base, S.FAULTVECTOR), 0, select(eq(code, -1), 0, code)));
+  b.set(code, select(eq(code, -1), 0, code));
+  b.return(call(deliver, base, load32(base, S.FAULTVECTOR), 0, code));
   b.define(module, "deliverFault");
 }
 
@@ -280,14 +181,18 @@ function writeInt(module: ModuleWriter, deliver: Callee, slow: Callee): void {
   b.define(module, "proc:int");
 }
 
-/** IRETQ in 64-bit mode. */
-function writeIret(module: ModuleWriter, slow: Callee): void {
+/** IRETQ in 64-bit mode, and {@link writeIret32}. */
+function writeIret(module: ModuleWriter, narrow: Callee, slow: Callee): void {
   const b = new Body([T.i32], T.i32);
   const base = b.parameter(0);
+  b.if(eq(load32(base, S.CODEMODE), 1), () => {
+    const done = b.let(call(narrow, base));
+    b.if(ne(done, DELIVERED.NOT), () => b.return(select(eq(done, DELIVERED.END), END, DONE)));
+  });
   b.block((out) => {
     const giveUp: GiveUp = (c) => b.brIf(out, c);
     giveUp(ne(load32(base, S.ARG), 64));
-    requireOrdinary(base, giveUp);
+    requireOrdinary(base, 2, giveUp);
     const old = b.let(load32(base, S.RFLAGS));
     giveUp(any(old, RFLAGS.NT));
     const stack = b.let(load64(base, RSP));
@@ -383,7 +288,7 @@ function writeSyscall(module: ModuleWriter, slow: Callee): void {
   b.block((out) => {
     const giveUp: GiveUp = (c) => b.brIf(out, c);
     giveUp(none(load32(base, S.EFER), SCE));
-    requireOrdinary(base, giveUp);
+    requireOrdinary(base, 2, giveUp);
     const flags = b.let(and(flagsImage(b, base), ~RFLAGS.RF));
     b.store64(base, RCX, load64(base, S.RIP));
     b.store64(base, R11, extendU(flags));
@@ -406,7 +311,7 @@ function writeSysret(module: ModuleWriter, slow: Callee): void {
     const giveUp: GiveUp = (c) => b.brIf(out, c);
     giveUp(or(ne(load32(base, S.ARG), 64), load32(base, S.CPL)));
     giveUp(none(load32(base, S.EFER), SCE));
-    requireOrdinary(base, giveUp);
+    requireOrdinary(base, 2, giveUp);
     const rip = b.let(load64(base, RCX));
     giveUp(eqz(canonical(base, rip)));
     const flags = b.let(and(load32(base, R11), SYSRET_FLAGS));
@@ -425,10 +330,10 @@ function writeSysret(module: ModuleWriter, slow: Callee): void {
 
 /** Writes `deliverFault` and the procedures `int`, `iret`, `syscall` and `sysret`. */
 export function writeEvents(module: ModuleWriter, slow: (name: string) => Callee): void {
-  const deliver = writeDeliver(module);
+  const deliver = writeEither(module, writeDeliver(module), writeDeliver32(module));
   writeDeliverFault(module, deliver);
   writeInt(module, deliver, slow("proc:int"));
-  writeIret(module, slow("proc:iret"));
+  writeIret(module, writeIret32(module), slow("proc:iret"));
   writeSyscall(module, slow("proc:syscall"));
   writeSysret(module, slow("proc:sysret"));
 }

@@ -22,6 +22,7 @@ import {
   REC,
   RECORD_BYTES,
   S,
+  SEG,
 } from "../../state.ts";
 import { describe } from "../../isa/prologue.ts";
 import type { Form } from "../../isa/form.ts";
@@ -107,9 +108,13 @@ export function writeInterpreter(
   const left = builder.newLocal(T.i32);
   /** The first eight bytes of the record. */
   const head = builder.newLocal(T.i64);
+  /** S.CODEMODE, as long as the function runs. */
+  const mode = builder.newLocal(T.i32);
   builder.reserveLocals();
   const tails = new Tails(w, base, left);
 
+  tails.load32(S.CODEMODE);
+  w.localSet(mode);
   const loop = w.open(OP.loop);
   const end = w.open(OP.block);
   const leave = w.open(OP.block);
@@ -306,19 +311,41 @@ export function writeInterpreter(
   writeDelivery(module, tails, w, base, resync, end);
   tails.load32(S.EXIT);
   w.op(OP.return);
-  w.close(); // resync: count, then a jump in the context that is in force now
+  w.close(); // resync: count, then a jump in the context that is in force now, if records and slot tables are still of the right mode
   tails.count(1);
   tails.load32(S.CODEMODE);
-  w.i32Const(2);
+  w.localGet(mode);
   w.op(OP.i32_ne);
   w.branch(OP.br_if, leave);
+  tails.load64(S.RIP);
+  w.localSet(ip);
+  w.localGet(mode);
+  w.i32Const(2);
+  w.op(OP.i32_ne);
+  w.open(OP.if);
+  // Outside 64-bit mode: CS flat, as it was.
+  tails.load64(S.SEGBASE + SEG.CS * 8);
+  w.op(OP.i64_eqz);
+  w.op(OP.i32_eqz);
+  tails.load32(S.SEGLIMIT + SEG.CS * 4);
+  w.i32Const(-1);
+  w.op(OP.i32_ne);
+  w.op(OP.i32_or);
+  w.localGet(FETCH);
+  w.i32Const(base + S.NOFETCH);
+  w.op(OP.i32_eq);
+  w.op(OP.i32_or);
+  w.branch(OP.br_if, leave);
+  w.localGet(ip);
+  w.i64Const(0xffff_ffffn);
+  w.op(OP.i64_and);
+  w.localSet(ip);
+  w.close();
   tails.load32(S.TLBCTX);
   w.localTee(P.ctx);
   w.i32Const(FTLB_FETCH);
   w.op(OP.i32_add);
   w.localSet(FETCH);
-  tails.load64(S.RIP);
-  w.localSet(ip);
   w.branch(OP.br, jumped);
   w.close(); // jump: count
   tails.count(1);

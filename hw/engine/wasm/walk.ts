@@ -49,6 +49,7 @@ import {
   RAM_BASE,
   RFLAGS,
   S,
+  SEG,
 } from "../../state.ts";
 import { REGION_HASH_FACTOR } from "../../tlb_fast.ts";
 import { TRACE } from "../../trace.ts";
@@ -100,7 +101,7 @@ export interface Walks {
   readonly read: Callee;
   /** (base, linear, bytes) → host address of bytes that may be written; 0; or {@link PAGE_FAULT}. */
   readonly write: Callee;
-  /** (base, IP) → the record of 64-bit code at the IP, in a page that is now in the fetch table; or 0. */
+  /** (base, IP) → the record of 64-bit code, or of 32-bit code in a flat CS, at the IP, in a page that is now in the fetch table; or 0. */
   readonly fetch: Callee;
 }
 
@@ -234,8 +235,14 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
   // Paging is on, and nobody looks at each data access.
   const cr0 = b.let(load32(base, S.CR0)), context = b.let(load32(base, S.TLBCTX));
   b.if(none(cr0, CR0_PG), () => b.return(0));
-  if (kind === "fetch") b.if(ne(load32(base, S.CODEMODE), 2), () => b.return(0));
-  else b.if(geU(sub(context, load32(base, S.TLBBANK)), CHECKED_FROM), () => b.return(0));
+  if (kind === "fetch") {
+    // 16-bit code never; 32-bit code where CS is flat.
+    const mode = b.let(load32(base, S.CODEMODE));
+    b.if(ne(mode, 2), () => {
+      const bounded = ne(load32(base, S.SEGLIMIT + SEG.CS * 4), -1);
+      b.if(or(or(eqz(mode), ne(load64(base, S.SEGBASE + SEG.CS * 8), 0n)), bounded), () => b.return(0));
+    });
+  } else b.if(geU(sub(context, load32(base, S.TLBBANK)), CHECKED_FROM), () => b.return(0));
   const table = kind === "read" ? FTLB_READ : kind === "write" ? FTLB_WRITE : FTLB_FETCH;
   const slot = b.let(entryOf(context, linear));
   if (kind !== "read") {
@@ -273,14 +280,11 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
     guestAt: b.local(T.i32),
     level: b.local(T.i32),
   };
-  if (kind === "fetch") writeLongTables(walk, parts);
-  else {
-    b.if(
-      any(efer, EFER_LMA),
-      () => writeLongTables(walk, parts),
-      () => writeTables32(walk, parts.features.paging),
-    );
-  }
+  b.if(
+    any(efer, EFER_LMA),
+    () => writeLongTables(walk, parts),
+    () => writeTables32(walk, parts.features.paging),
+  );
   writeRights(walk, cr0);
   writeResult(walk, parts, cr0, slot);
   b.w.close();
@@ -505,7 +509,8 @@ function writeResult(walk: Walk, parts: Parts, cr0: Local, slot: Local): void {
   const codeTable = kind === "fetch" ? b.local(T.i32) : undefined;
   const findRecord = () => {
     if (record === undefined || codeTable === undefined) return;
-    b.set(codeTable, load32(shl(shrU(page, 12), 2), CODE_TABLES_BASE + 2 * CODE_TABLES_STRIDE));
+    const tables = mul(load32(base, S.CODEMODE), CODE_TABLES_STRIDE);
+    b.set(codeTable, load32(add(shl(shrU(page, 12), 2), tables), CODE_TABLES_BASE));
     b.if(eqz(codeTable), walk.giveUp);
     b.set(record, load32(add(codeTable, shl(and(low, 0xfff), 2))));
     b.if(eqz(record), walk.giveUp);

@@ -9,7 +9,7 @@ import { describe, it } from "@std/testing/bdd";
 import { FAULT } from "../../../hw/cpu.ts";
 import { missFunctions } from "../../../hw/engine/misses.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "../../../hw/engine/wasm/builder.ts";
-import { DELIVERED } from "../../../hw/engine/wasm/events.ts";
+import { DELIVERED } from "../../../hw/engine/wasm/event_parts.ts";
 import { QUICK_PROCEDURES } from "../../../hw/engine/wasm/misses.ts";
 import { CR0_AM, CR4_PCIDE, CR4_PGE, CR4_SMAP } from "../../../hw/paging.ts";
 import { procedures } from "../../../hw/procedures.ts";
@@ -72,7 +72,7 @@ function descriptor(type: number, dpl: number, flags: number, base = 0, limit = 
   ];
 }
 
-function setUp(next: () => number, inner: boolean): (bench: Bench) => void {
+function setUp(next: () => number, inner: boolean, wide: boolean): (bench: Bench) => void {
   const below = (n: number) => next() % n, one = (n: number) => below(n) === 0;
   // In two of three rounds nothing is out of the ordinary.
   const strange = one(3), odd = (n: number) => strange && one(n);
@@ -81,32 +81,31 @@ function setUp(next: () => number, inner: boolean): (bench: Bench) => void {
   const words: number[] = [0, 0];
   for (let i = 1; i < 16; i++) {
     const code = i % 2 === 1, dpl = ((i - 1) >>> 1) & 3;
-    let type = code ? 0x9b : 0x93, flags = code ? 0xa : 0xc;
+    let type = code ? 0x9b : 0x93, flags = code && wide ? 0xa : 0xc;
     if (odd(8)) type = pick([0x9a, 0x9f, 0x1b, 0x92, 0x97, 0x91, 0x83, 0x9b]);
     if (odd(12)) flags = pick([0xc, 0xe, 0x8, 0x2]);
     words.push(...descriptor(type, dpl, flags, one(6) ? 0x1234_5000 : 0, one(4) ? 0x1_1234 : 0xf_ffff));
   }
+  const cpl = inner && !odd(2) ? 0 : pick([0, 0, 3, 3, 1, 2]);
   const gates: number[] = [];
   for (let v = 0; v < 40; v++) {
-    const selector = (1 + 2 * (odd(2) ? below(4) : 0)) * 8 + (one(6) ? below(4) : 0);
+    const selector = (1 + 2 * (odd(2) ? below(4) : wide ? 0 : cpl)) * 8 + (one(6) ? below(4) : 0);
     const type = odd(8) ? pick([5, 0xc, 0x6, 0xe]) : pick([0xe, 0xf]);
     const target = 0x40_0000 + v * 16;
     const ist = one(4) ? below(8) : 0;
     gates.push(
       (target & 0xffff) | (selector << 16),
       ist | (type << 8) | ((odd(2) ? below(4) : 3) << 13) | (odd(12) ? 0 : 0x8000) | (target & 0xffff_0000),
-      odd(12) ? 0x1_0000 : pick([0, 0xffff_8000 | 0]),
-      0,
+      ...(wide ? [odd(12) ? 0x1_0000 : pick([0, 0xffff_8000 | 0]), 0] : []),
     );
   }
   const stackAt =
     () => [pick([STACK, OTHER_STACK]) + (odd(6) ? below(64) : 0x800 + below(16) * (one(3) ? 1 : 8)), 0];
   const tss: number[] = [0];
   for (let i = 0; i < 12; i++) tss.push(...(odd(16) ? [0, 0x1_0000] : stackAt()));
-  const cpl = inner && !odd(2) ? 0 : pick([0, 0, 3, 3, 1, 2]);
   const rsp = stackAt();
   const cs = (1 + 2 * cpl) * 8 | cpl;
-  const ring = Math.max(cpl, pick([cpl, 3, 3, odd(2) ? 0 : cpl]));
+  const ring = !wide && !odd(4) ? cpl : Math.max(cpl, pick([cpl, 3, 3, odd(2) ? 0 : cpl]));
   const frame = [
     0x40_0000 + below(0x1000),
     odd(12) ? 0x1_0000 : 0,
@@ -130,6 +129,7 @@ function setUp(next: () => number, inner: boolean): (bench: Bench) => void {
   const msr = [odd(3) ? next() : next() & 0xed5, next(), next()];
   const limits = [odd(8) ? 0x37 : 0xff, odd(8) ? 0x1f : 0xfff, odd(10) ? 0x20 : 0x67];
   const warm = odd(8) ? below(32) : 31;
+  if (!wide) frame.splice(0, frame.length, frame[0]!, frame[2]!, frame[4]! & ~(odd(4) ? 0 : RFLAGS.VM));
   return (bench) => {
     const { cpu, memory } = bench;
     const put = (at: number, values: readonly number[]) =>
@@ -139,15 +139,15 @@ function setUp(next: () => number, inner: boolean): (bench: Bench) => void {
     put(TSS, tss);
     put(rsp[0]! & ~3, frame);
     cpu.set32(S.CR0, (cpu.get32(S.CR0) & ~CR0_AM) | 1 | am);
-    cpu.set32(S.CR4, cr4);
-    cpu.set32(S.EFER, 0xd01);
+    cpu.set32(S.CR4, wide ? cr4 : cr4 & ~CR4_PCIDE);
+    cpu.set32(S.EFER, wide ? 0xd01 : 0x801);
     cpu.set32(S.CPL, cpl);
     cpu.set64Halves(S.GDTR, GDT, 0);
     cpu.set32(S.GDTR + 8, limits[0]!);
     cpu.set64Halves(S.IDTR, IDT, 0);
     cpu.set32(S.IDTR + 8, limits[1]!);
     bench.segment(SEG.TR, BigInt(TSS), limits[2]!, 0x8b);
-    bench.segment(SEG.CS, 0n, 0xffff_ffff, 0xa09b | (cpl << 5));
+    bench.segment(SEG.CS, 0n, 0xffff_ffff, (wide ? 0xa09b : 0xc09b) | (cpl << 5));
     bench.segment(SEG.SS, 0n, 0xffff_ffff, 0xc093 | (cpl << 5));
     [SEG.ES, SEG.DS, SEG.FS, SEG.GS].forEach((seg, i) => bench.segment(seg, 0x1000n, 0xffff, segments[i]!));
     cpu.set32(S.SEGSEL + SEG.CS * 4, cs);
@@ -178,10 +178,11 @@ function setUp(next: () => number, inner: boolean): (bench: Bench) => void {
   };
 }
 
-function make(): Bench {
+function make(wide: boolean): Bench {
   const bench = new Bench();
+  if (!wide) bench.protectedMode(true);
   for (let page = 0x20_0000; page < 0x20_8000; page += 4096) bench.map(BigInt(page), page, 7n);
-  bench.map(0x8000_0000n, 0, 0x187n, 2);
+  if (wide) bench.map(0x8000_0000n, 0, 0x187n, 2);
   return bench;
 }
 
@@ -206,18 +207,24 @@ function assertSame(a: Bench, b: Bench, whole: boolean, what: string): void {
 }
 
 describe("procedures with a short way in wasm", () => {
-  for (const name of ["int", "deliverFault", "iret", "syscall", "sysret", "invlpg", "writeCr"]) {
-    it(`${name}: the same as in TypeScript`, () => {
+  const names = ["int", "deliverFault", "iret", "syscall", "sysret", "invlpg", "writeCr"];
+  for (
+    const [name, wide] of [...names.map((name) => [name, true] as const), ["int", false], [
+      "deliverFault",
+      false,
+    ], ["iret", false]] as const
+  ) {
+    it(`${name}, ${wide ? "64" : "32"}-bit: the same as in TypeScript`, () => {
       const random = new Random(name.length * 7 + name.charCodeAt(0)), next = () => random.next() | 0;
-      const a = make(), b = make();
+      const a = make(wide), b = make(wide);
       const quick = wasm(a);
       const rounds = 1000;
       for (let n = 0; n < rounds; n++) {
-        const prepare = setUp(() => next() >>> 0, name === "sysret");
+        const prepare = setUp(() => next() >>> 0, name === "sysret", wide);
         const args = name === "int"
           ? [(next() >>> 0) % 41, 0]
           : name === "iret"
-          ? [n % 16 === 0 ? 32 : 64, 0]
+          ? [(n % 16 === 0) === wide ? 32 : 64, 0]
           : name === "sysret"
           ? [n % 16 === 0 ? 32 : 64, 0]
           : name === "writeCr"
@@ -239,7 +246,7 @@ describe("procedures with a short way in wasm", () => {
           cpu.set32(S.FAULTVECTOR, fault[0]!);
           cpu.set32(S.FAULTCODE, fault[1]!);
           cpu.set32(S.EXIT, 3);
-          if (n % 4 === 0) bench.fault(() => bench.read(0x8000_1000n));
+          if (wide && n % 4 === 0) bench.fault(() => bench.read(0x8000_1000n));
           return bench === a ? quick.call(name) : typescript(bench, name);
         });
         assertEquals(results[0], results[1], `${name}, round ${n}`);
