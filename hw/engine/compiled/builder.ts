@@ -33,19 +33,22 @@ export const MISS_PARAMETERS = [T.i64, T.i64, T.i32, T.i32] as const;
 export const FLAG_KIND = {
   /** `fa` is FCV, `fr` is FRES (see flags.ts). */
   stored: 0,
-  /** fr = fa + fb (+ carry), fr = fa − fb (− borrow). */
+  /** Of fa + fb, fa − fb. */
   add: 1,
   sub: 5,
+  /** fr = fa + fb + carry, fr = fa − fb − borrow. */
+  adc: 9,
+  sbb: 13,
   /** SF, ZF, PF of fr. */
-  logic: 9,
+  logic: 17,
   /** fr = something ± 1; `fc` is CF. */
-  inc: 13,
-  dec: 17,
+  inc: 21,
+  dec: 25,
   /** SF, ZF, PF of fr; `fc` is CF, `fo` is OF. */
-  result: 21,
-  count: 25,
+  result: 29,
+  count: 33,
   /** Added to one of these: but CF and OF are `fc` and `fo`. */
-  patched: 32,
+  patched: 64,
 } as const;
 /** From this value on, `fc` is CF. */
 const CARRY_FROM = FLAG_KIND.inc;
@@ -320,7 +323,27 @@ export class RegionBuilder extends WasmBuilder {
     const folded = fold(code, a.constant, b.constant);
     if (folded !== undefined) return this.constant(folded & ((1n << BigInt(width)) - 1n));
     if (b.constant === 0n && NEUTRAL_ZERO.has(code)) return a;
+    if (width === 32) {
+      const short = code === OP.i64_shl && (b.constant === undefined || b.constant > 31n)
+        ? undefined
+        : SHORT.get(code);
+      if (short !== undefined) return this.#short(short, a, b);
+    }
     return super.modular(code, width, a, b);
+  }
+  /** An operation on 32 bits, which the machine below has too. */
+  #short(code: number, a: WasmInt, b: WasmInt): WasmInt {
+    this.push32(a);
+    this.push32(b);
+    this.w.op(code);
+    this.w.op(OP.i64_extend_i32_u);
+    return this.take();
+  }
+  override rotl(width: Width, a: WasmInt, n: WasmInt): WasmInt {
+    return width === 32 ? this.#short(OP.i32_rotl, a, n) : super.rotl(width, a, n);
+  }
+  override rotr(width: Width, a: WasmInt, n: WasmInt): WasmInt {
+    return width === 32 ? this.#short(OP.i32_rotr, a, n) : super.rotr(width, a, n);
   }
   protected override compare(code: number, a: WasmInt, b: WasmInt): WasmCond {
     const x = a.constant, y = b.constant;
@@ -730,8 +753,9 @@ export class RegionBuilder extends WasmBuilder {
     const { l } = this;
     if (setter.a) this.#set64(l.fa, setter.a);
     if (setter.b) this.#set64(l.fb, setter.b);
-    this.#set64(l.fr, setter.r);
-    const fk = FLAG_KIND[setter.kind] + WIDTH_INDEX[setter.w];
+    const kind = setter.carried ? setter.kind === "add" ? "adc" : "sbb" : setter.kind;
+    if (kind !== "add" && kind !== "sub") this.#set64(l.fr, setter.r);
+    const fk = FLAG_KIND[kind] + WIDTH_INDEX[setter.w];
     this.#setKind(fk);
     this.#know({ fk, setter, cf, of });
   }
@@ -923,16 +947,22 @@ export class RegionBuilder extends WasmBuilder {
           w.localSet(l.fa);
           break;
         case 0:
-          b.#workOut(() => b.superAdd(width, value(fa), value(fb), value(fr)));
+          b.#workOut(() => b.superAdd(width, value(fa), value(fb), b.add(width, value(fa), value(fb))));
           break;
         case 1:
-          b.#workOut(() => b.superSub(width, value(fa), value(fb), value(fr)));
+          b.#workOut(() => b.superSub(width, value(fa), value(fb), b.sub(width, value(fa), value(fb))));
           break;
         case 2:
-          b.#workOut(() => b.superLogic(width, value(fr)));
+          b.#workOut(() => b.superAdd(width, value(fa), value(fb), value(fr)));
           break;
         case 3:
+          b.#workOut(() => b.superSub(width, value(fa), value(fb), value(fr)));
+          break;
         case 4:
+          b.#workOut(() => b.superLogic(width, value(fr)));
+          break;
+        case 5:
+        case 6:
           w.localGet(fc);
           w.op(OP.i64_extend_i32_u);
           w.i64Const(63n);
@@ -1216,6 +1246,14 @@ export class RegionBuilder extends WasmBuilder {
     this.left = true;
   }
 }
+
+/** 32-bit forms of 64-bit operations. */
+const SHORT: ReadonlyMap<number, number> = new Map([
+  [OP.i64_add, OP.i32_add],
+  [OP.i64_sub, OP.i32_sub],
+  [OP.i64_mul, OP.i32_mul],
+  [OP.i64_shl, OP.i32_shl],
+]);
 
 /** Operations that leave their first operand alone when the second one is 0. */
 const NEUTRAL_ZERO = new Set<number>([

@@ -100,6 +100,8 @@ export const OP = {
   i32_shl: 0x74,
   i32_shr_s: 0x75,
   i32_shr_u: 0x76,
+  i32_rotl: 0x77,
+  i32_rotr: 0x78,
   i64_clz: 0x79,
   i64_ctz: 0x7a,
   i64_popcnt: 0x7b,
