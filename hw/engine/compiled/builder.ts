@@ -9,6 +9,8 @@
  * read costs nothing. Flags: `fk` says which operation set them last (see {@link FLAG_KIND}), and `fa`, `fb`, `fr`, `fc`, `fo` hold what
  * they are worked out from, by a function of the module, once somebody must know them. Conditions compare the operands.
  *
+ * Long: registers, addresses, flags and control of one builder share what is remembered from one instruction to the next.
+ *
  * @module
  */
 import * as state from "../../state.ts";

@@ -3,6 +3,7 @@ import { compareEngines, comparePrograms } from "../../../lab/agree/agree.ts";
 import { GUEST_BYTES, loadRandomGuest } from "../../../lab/agree/random_guest.ts";
 import { type EngineKind, Machine, type MachineOptions } from "../../../hw/machine.ts";
 import { RAM_BASE } from "../../../hw/state.ts";
+import { explainRegion } from "../../../hw/engine/compiled/explain.ts";
 import { hex, SMP, TIMER } from "../guest_programs.ts";
 import { loadImage } from "../../../hw/boot/image.ts";
 
@@ -134,4 +135,15 @@ Deno.test("a snapshot put back finds no compiled code of another time", () => {
   machine.restore(snapshot);
   machine.run({ steps: 1000 });
   assertEquals(machine.hash(), hash);
+});
+
+Deno.test("a region told to people names its entry, its loop and its ways out", () => {
+  // L: inc eax; jnz L; syscall
+  const machine = agree(hex("ffc0 75fc 0f05"), 100);
+  const text = [...machine.regions!.all()].map((region) => explainRegion(region).join("\n")).join("\n");
+  assert(/^8000: entry loop$/m.test(text), text);
+  assert(/INC 32/.test(text), text);
+  assert(/-> to 8000/.test(text), text);
+  assert(/exit: jump, \+4/.test(text), text);
+  assert(/left to the interpreter, syscall: SYSCALL/.test(text), text);
 });
