@@ -62,7 +62,17 @@ export function requireOrdinary(base: Local, mode: 1 | 2, giveUp: GiveUp): void 
   const odd = or(load32(base, S.STEPPING), and(load32(base, S.DR + 56), 0xff));
   const pending = or(load32(base, S.ACTIVITY), and(load32(base, S.ATTENTION), ~ATTENTION_INTERRUPT));
   giveUp(or(or(odd, pending), or(load32(base, S.PENDINGDB), and(load32(base, S.RFLAGS), RFLAGS.TF))));
-  giveUp(eq(load32(base, S.VMX_MODE), VMX_NON_ROOT));
+  // A guest that nothing waits for: exits on the way are those of faults.
+  const waiting = or(
+    load32(base, S.ATTENTION),
+    or(load32(base, S.VMX_PENDING), and(load32(base, S.BLOCKING), 8)),
+  );
+  giveUp(and(isGuest(base), ne(waiting, 0)));
+}
+
+/** 1 in VMX non-root operation. */
+export function isGuest(base: Local): Expr {
+  return eq(load32(base, S.VMX_MODE), VMX_NON_ROOT);
 }
 
 /** Host address of `bytes` bytes that the fast TLB has in one page, aligned to four. */

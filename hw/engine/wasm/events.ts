@@ -4,7 +4,7 @@
  *
  * Here: 64-bit code before and after, gates and segments in the GDT with their accessed bits set, tables and stacks that the fast TLB
  * has. Given up, with nothing changed: faults on the way, call and task gates, conforming and compatibility segments, the LDT, TF,
- * breakpoints, alignment checks, single steps, VMX non-root operation, listeners, a processor that something else waits for.
+ * breakpoints, alignment checks, single steps, exceptions of VMX guests, listeners, a processor that something else waits for.
  *
  * Room: `hw/engine/wasm/`; imports expressions.ts and flushes.ts, and the data of state.ts and others.
  *
@@ -49,6 +49,7 @@ import {
   interrupted,
   IRET_FLAGS,
   IRET_FLAGS_CPL0,
+  isGuest,
   quick,
   requireOrdinary,
   RSP,
@@ -78,6 +79,8 @@ function writeDeliver(module: ModuleWriter): Callee {
     const giveUp: GiveUp = (c) => b.brIf(out, c);
     requireOrdinary(base, 2, giveUp);
     giveUp(eq(vector, 1));
+    // A guest's exceptions may be VM exits.
+    giveUp(and(isGuest(base), eqz(software)));
     giveUp(gtU(add(shl(vector, 4), 15), and(load32(base, S.IDTR + 8), 0xffff)));
     const implicit = b.let(implicitContext(base));
     const gateAt = b.let(add(load64(base, S.IDTR), extendU(shl(vector, 4))));
@@ -147,6 +150,7 @@ function writeDeliver(module: ModuleWriter): Callee {
       setSupervisorContext(b, base, left);
     });
     b.store32(base, S.BLOCKING, and(load32(base, S.BLOCKING), ~3));
+    b.store32(base, S.VMX_VECTORING, 0);
     b.return(select(interrupted(base, left), DELIVERED.END, DELIVERED.RESYNC));
   });
   b.return(DELIVERED.NOT);
@@ -258,6 +262,7 @@ function writeIret(module: ModuleWriter, narrow: Callee, slow: Callee): void {
       () => setSupervisorContext(b, base, flags),
     );
     b.store32(base, S.BLOCKING, and(load32(base, S.BLOCKING), ~8));
+    b.store32(base, S.VMX_UNBLOCKED, 0);
     b.return(select(interrupted(base, flags), END, DONE));
   });
   b.return(call(slow, base));

@@ -46,6 +46,7 @@ import {
   interrupted,
   IRET_FLAGS,
   IRET_FLAGS_CPL0,
+  isGuest,
   quick,
   requireOrdinary,
   RSP,
@@ -87,6 +88,8 @@ export function writeDeliver32(module: ModuleWriter): Callee {
     const giveUp: GiveUp = (c) => b.brIf(out, c);
     requireProtected(base, giveUp);
     giveUp(eq(vector, 1));
+    // A guest's exceptions may be VM exits.
+    giveUp(and(isGuest(base), eqz(software)));
     giveUp(gtU(add(shl(vector, 3), 7), and(load32(base, S.IDTR + 8), 0xffff)));
     const implicit = b.let(implicitContext(base));
     const gateAt = b.let(add(load64(base, S.IDTR), extendU(shl(vector, 3))));
@@ -129,6 +132,7 @@ export function writeDeliver32(module: ModuleWriter): Callee {
     b.if(none(word1, 0x100), () => b.set(left, and(left, ~RFLAGS.IF)));
     b.store32(base, S.RFLAGS, left);
     b.store32(base, S.BLOCKING, and(load32(base, S.BLOCKING), ~3));
+    b.store32(base, S.VMX_VECTORING, 0);
     b.return(select(interrupted(base, left), DELIVERED.END, DELIVERED.RESYNC));
   });
   b.return(DELIVERED.NOT);
@@ -175,6 +179,7 @@ export function writeIret32(module: ModuleWriter): Callee {
       () => setSupervisorContext(b, base, flags),
     );
     b.store32(base, S.BLOCKING, and(load32(base, S.BLOCKING), ~8));
+    b.store32(base, S.VMX_UNBLOCKED, 0);
     b.return(select(interrupted(base, flags), DELIVERED.END, DELIVERED.RESYNC));
   });
   b.return(DELIVERED.NOT);

@@ -20,6 +20,7 @@ import {
 } from "../../state.ts";
 import { REGION_HASH_FACTOR } from "../../tlb_fast.ts";
 import { TRACE } from "../../trace.ts";
+import { PROC } from "../../vmx/contract.ts";
 import { type ModuleWriter, T } from "./emit.ts";
 import {
   add,
@@ -50,7 +51,6 @@ import {
 } from "./expressions.ts";
 
 const EMPTY = BigInt.asIntN(64, (BigInt(FTLB_EMPTY) << 32n) | BigInt(FTLB_EMPTY));
-const VMX_NON_ROOT = 2;
 
 /** 1 when the modelled TLB is the fast one alone and nobody listens to `kinds`. */
 export function unwatched(aux: Value, kinds: number): Expr {
@@ -168,7 +168,7 @@ function writeInvlpg(module: ModuleWriter, flushes: Flushes, slow: Callee): void
   const linear = b.let(load64(base, S.ARG));
   b.block((giveUp) => {
     b.brIf(giveUp, eqz(unwatched(aux, TRACE.invalidate)));
-    b.brIf(giveUp, eq(load32(base, S.VMX_MODE), VMX_NON_ROOT));
+    b.brIf(giveUp, any(load32(base, S.VMX_PROC), PROC.INVLPG));
     b.brIf(giveUp, eqz(canonical(base, linear)));
     b.brIf(giveUp, eqz(call(flushes.page, base, aux, linear)));
     b.count(aux, AUX.counters + 8 * COUNTER.invalidations);
@@ -185,7 +185,7 @@ function writeMovCr3(module: ModuleWriter, flushes: Flushes, slow: Callee, physi
   b.block((giveUp) => {
     b.brIf(giveUp, ne(load32(base, S.ARG), 3));
     b.brIf(giveUp, eqz(unwatched(aux, TRACE.invalidate)));
-    b.brIf(giveUp, eq(load32(base, S.VMX_MODE), VMX_NON_ROOT));
+    b.brIf(giveUp, any(load32(base, S.VMX_PROC), PROC.CR3_LOAD));
     // PAE paging loads PDPTEs.
     const long = any(load32(base, S.EFER), EFER_LMA);
     b.brIf(giveUp, and(ne(and(cr4, CR4_PAE), 0), eqz(long)));

@@ -72,7 +72,7 @@ function descriptor(type: number, dpl: number, flags: number, base = 0, limit = 
   ];
 }
 
-function setUp(next: () => number, inner: boolean, wide: boolean): (bench: Bench) => void {
+function setUp(next: () => number, inner: boolean, wide: boolean, guest: boolean): (bench: Bench) => void {
   const below = (n: number) => next() % n, one = (n: number) => below(n) === 0;
   // In two of three rounds nothing is out of the ordinary.
   const strange = one(3), odd = (n: number) => strange && one(n);
@@ -130,6 +130,7 @@ function setUp(next: () => number, inner: boolean, wide: boolean): (bench: Bench
   const limits = [odd(8) ? 0x37 : 0xff, odd(8) ? 0x1f : 0xfff, odd(10) ? 0x20 : 0x67];
   const warm = odd(8) ? below(32) : 31;
   if (!wide) frame.splice(0, frame.length, frame[0]!, frame[2]!, frame[4]! & ~(odd(4) ? 0 : RFLAGS.VM));
+  const pin = odd(2) ? below(64) : 1, blocking = odd(3) ? 8 : 0;
   return (bench) => {
     const { cpu, memory } = bench;
     const put = (at: number, values: readonly number[]) =>
@@ -162,6 +163,11 @@ function setUp(next: () => number, inner: boolean, wide: boolean): (bench: Bench
     cpu.set64Halves(S.FMASK, msr[2]! & 0x4_7fd7, 0);
     cpu.set64Halves(S.RIP, 0x40_0020, 0);
     cpu.set32(S.ATTENTION, attention);
+    if (guest) {
+      cpu.set32(S.VMX_MODE, 2);
+      cpu.set32(S.VMX_PIN, pin);
+      cpu.set32(S.BLOCKING, blocking);
+    }
     updateMode(cpu);
     bench.access.tlb.flushFast();
     // What the fast TLB has of the tables and stacks.
@@ -187,11 +193,14 @@ function make(wide: boolean): Bench {
 }
 
 function assertSame(a: Bench, b: Bench, whole: boolean, what: string): void {
+  // What is told with a VM exit in the middle of a delivery: left over when there is none.
+  const told: readonly number[] = [S.VMX_VECTORING_CODE, S.VMX_VECTORING_LENGTH, S.VMX_VECTORING_FLAGS];
   const difference = (from: number, to: number) => {
     for (let i = from >>> 2; i < to >>> 2; i++) {
       const at = i * 4 - a.cpu.base;
       // Scratch: the frame that TypeScript gathers, and SPILL.
       if ((at >= S.FRAME && at < S.FRAME + 64) || (at >= S.SPILL && at < S.SPILL + 64)) continue;
+      if (told.includes(at)) continue;
       if (a.memory.i32[i] !== b.memory.i32[i]) {
         throw new Error(
           `${what}: ${(i * 4).toString(16)}: ${a.memory.u32[i]!.toString(16)}, TypeScript ${
@@ -208,19 +217,20 @@ function assertSame(a: Bench, b: Bench, whole: boolean, what: string): void {
 
 describe("procedures with a short way in wasm", () => {
   const names = ["int", "deliverFault", "iret", "syscall", "sysret", "invlpg", "writeCr"];
-  for (
-    const [name, wide] of [...names.map((name) => [name, true] as const), ["int", false], [
-      "deliverFault",
-      false,
-    ], ["iret", false]] as const
-  ) {
-    it(`${name}, ${wide ? "64" : "32"}-bit: the same as in TypeScript`, () => {
+  const cases: (readonly [name: string, mode: "64-bit" | "32-bit" | "guest"])[] = [
+    ...names.map((name) => [name, "64-bit"] as const),
+    ...["int", "deliverFault", "iret"].map((name) => [name, "32-bit"] as const),
+    ...["int", "iret", "syscall", "sysret", "invlpg", "writeCr"].map((name) => [name, "guest"] as const),
+  ];
+  for (const [name, mode] of cases) {
+    const wide = mode !== "32-bit";
+    it(`${name}, ${mode}: the same as in TypeScript`, () => {
       const random = new Random(name.length * 7 + name.charCodeAt(0)), next = () => random.next() | 0;
       const a = make(wide), b = make(wide);
       const quick = wasm(a);
       const rounds = 1000;
       for (let n = 0; n < rounds; n++) {
-        const prepare = setUp(() => next() >>> 0, name === "sysret", wide);
+        const prepare = setUp(() => next() >>> 0, name === "sysret", wide, mode === "guest");
         const args = name === "int"
           ? [(next() >>> 0) % 41, 0]
           : name === "iret"
