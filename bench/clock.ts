@@ -29,6 +29,21 @@ export function hasClock(clock: ClockName): boolean {
   }
 }
 
+/** Clock ticks of /proc/PID/stat in a second. */
+const TICKS = 100;
+
+/** A clock of a process from its start, in seconds: on the wall from now on, or its processor time with its threads'. */
+export function processSeconds(clock: ClockName, pid: number): () => number {
+  if (clock === "wall") {
+    const start = seconds("wall");
+    return () => seconds("wall") - start;
+  }
+  return () => {
+    const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).split(") ").at(-1)!.split(" ");
+    return (Number(fields[11]) + Number(fields[12])) / TICKS;
+  };
+}
+
 /** Runs a command, its output thrown away, to its end or until `limitMs` are over; gives its seconds on a clock. */
 export async function timeCommand(
   clock: ClockName,

@@ -6,6 +6,7 @@
  * @module
  */
 import { choice, describeOptions, flag, integer, parseArguments, text, UsageError } from "../lab/cli/args.ts";
+import { ENGINES } from "../hw/machine.ts";
 import { CLOCKS, hasClock } from "./clock.ts";
 import { type CountName, COUNTS, KERNEL_ROWS, type KernelFigure, measureKernel } from "./kernel_rows.ts";
 import { listOf, number } from "./options.ts";
@@ -20,6 +21,7 @@ const OPTIONS = {
   only: listOf(NAMES, false, "rows to measure; default: all"),
   cpus: listOf(["1", "2", "4", "8", "16"], false, "numbers of processors; default: 1,4"),
   runs: integer("N", "runs of which the median counts; default: 3", 1, 99),
+  engine: choice(ENGINES, "the machine's engine; default: its own choice"),
   clock: choice(CLOCKS, "time on the wall, or processor time (Linux); default: cpu where there is one"),
   json: text("FILE", "also write the figures as JSON"),
   keep: text("DESCRIPTION", "keep the figures, with this description of the host, for later comparison"),
@@ -132,7 +134,13 @@ export async function benchKernel(args: readonly string[]): Promise<void> {
         (row.swaps ?? false) === swaps && (options.only?.includes(row.name) ?? true)
       );
       if (chosen.length === 0) continue;
-      const figures: KernelFigure[] = await measureKernel(chosen, { cpus, runs, clock, swaps });
+      const figures: KernelFigure[] = await measureKernel(chosen, {
+        cpus,
+        runs,
+        clock,
+        swaps,
+        ...(options.engine === undefined ? {} : { engine: options.engine }),
+      });
       for (const { row: { name }, perSecond, counts } of figures) {
         const row = { name, cpus, perSecond, counts };
         rows.push(row);

@@ -10,7 +10,7 @@
  * @module
  */
 import { MemoryDisk } from "../hw/dev/virtio_blk.ts";
-import { Machine } from "../hw/machine.ts";
+import { type EngineKind, Machine } from "../hw/machine.ts";
 import { bootKernel } from "../kernel/boot.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { userArchive } from "../lab/cli/root_archive.ts";
@@ -76,6 +76,8 @@ export interface KernelBenchOptions {
   readonly clock: ClockName;
   /** Little RAM, and a disk. */
   readonly swaps: boolean;
+  /** Default: the machine's. */
+  readonly engine?: EngineKind;
 }
 
 /** What was measured of a row. */
@@ -128,7 +130,7 @@ export async function measureKernel(
   rows: readonly KernelRow[],
   options: KernelBenchOptions,
 ): Promise<KernelFigure[]> {
-  const { cpus, runs, clock, swaps } = options;
+  const { cpus, runs, clock, swaps, engine } = options;
   const countOf = (row: KernelRow) => cpus > 1 ? row.countSmp ?? row.count : row.count;
   const commands: (readonly string[])[] = [["/bin/kbench", "nothing"]];
   for (let run = 0; run < runs; run++) {
@@ -145,6 +147,7 @@ export async function measureKernel(
     memory: (swaps ? 16 : 64) << 20,
     cpus,
     gates: true,
+    ...(engine === undefined ? {} : { engine }),
     ...(swaps ? { disk: new MemoryDisk(new Uint8Array(32 << 20)) } : {}),
     serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
   });

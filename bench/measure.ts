@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { EngineKind } from "../hw/machine.ts";
 import { type ClockName, seconds as now } from "./clock.ts";
 import type { Program } from "./programs.ts";
 import type { Micro } from "./micro.ts";
@@ -12,8 +13,9 @@ import type { Runner } from "./runner.ts";
 
 /** What was measured of a program on one runner. */
 export interface Figure {
-  /** Median seconds of a run with {@link rounds}, less those of one with none. */
+  /** Median seconds of a run, less those of one with no rounds (or those of the warm-up alone). */
   readonly seconds: number;
+  /** Rounds that took them. */
   readonly rounds: number;
   /** Events (or instructions) a second. */
   readonly perSecond: number;
@@ -44,6 +46,8 @@ const SHORTEST = 0.2;
 /** A trial that is no longer than this over nothing is mostly noise. */
 const NOISE = 0.05;
 const ROUNDS_MAX = 1e8;
+/** Most that rounds grow by from trial to trial. */
+const GROWTH_MAX = 12;
 /** How often rounds are chosen anew when a run turns out too short. */
 const ATTEMPTS_MAX = 3;
 
@@ -65,13 +69,13 @@ export async function measure(
   const able = runners.filter((runner) =>
     !(program.ownOnly && runner.isPeer) && !program.not?.includes(runner.name)
   );
-  const empty = await counter.run(name, 0);
-  const counted = await counter.run(name, checkRounds);
+  const empty = await counter.run(program, 0);
+  const counted = await counter.run(program, checkRounds);
   const instructionsPerRound = Math.round((counted.instructions! - empty.instructions!) / checkRounds);
   const disagreements: string[] = [];
   const rounds = new Map<Runner, number>();
   for (const runner of able) {
-    const checks = [await runner.run(name, checkRounds), await runner.run(name, 0)] as const;
+    const checks = [await runner.run(program, checkRounds), await runner.run(program, 0)] as const;
     for (const [i, expected] of [counted, empty].entries()) {
       if (checks[i]!.check !== expected.check) {
         disagreements.push(
@@ -91,7 +95,7 @@ export async function measure(
   for (let attempt = 0; attempt < ATTEMPTS_MAX && open.length > 0; attempt++) {
     const taken = await takeTurns(program, open, rounds, options.runs);
     for (const [runner, seconds] of taken) {
-      const n = rounds.get(runner)!;
+      const n = rounds.get(runner)! - warmUpOf(runner, rounds);
       const perSecond = n * (program.perRound ?? instructionsPerRound) / seconds;
       // A run with all rounds that is no longer than one with none says nothing: better no figure than that.
       figures[runner.name] = seconds > 0 ? { seconds, rounds: n, perSecond } : undefined;
@@ -106,6 +110,11 @@ export async function measure(
   return { program, instructionsPerRound, figures, disagreements };
 }
 
+/** Rounds that are not measured. */
+function warmUpOf(runner: Runner, rounds: ReadonlyMap<Runner, number>): number {
+  return Math.floor((runner.warmUp ?? 0) * rounds.get(runner)!);
+}
+
 /** Runs all in turn, so that what disturbs the host disturbs all; gives seconds, the median without those of no rounds. */
 async function takeTurns(
   program: Program,
@@ -117,14 +126,14 @@ async function takeTurns(
   const none = new Map<Runner, number[]>(runners.map((runner) => [runner, []]));
   for (let i = 0; i < runs; i++) {
     for (const runner of runners) {
-      none.get(runner)!.push((await runner.run(program.name, 0)).seconds);
-      full.get(runner)!.push((await runner.run(program.name, rounds.get(runner)!)).seconds);
+      none.get(runner)!.push((await runner.run(program, warmUpOf(runner, rounds))).seconds);
+      full.get(runner)!.push((await runner.run(program, rounds.get(runner)!)).seconds);
     }
   }
   return new Map(runners.map((runner) => [runner, median(full.get(runner)!) - median(none.get(runner)!)]));
 }
 
-/** Rounds with which a run takes about `wanted` seconds more than one without any. */
+/** Rounds with which a run takes about `wanted` seconds more than one without any. What compiles is slow at first: trials grow step by step. */
 async function chooseRounds(
   program: Program,
   runner: Runner,
@@ -134,16 +143,17 @@ async function chooseRounds(
 ): Promise<number> {
   let n = program.checkRounds;
   let seconds = firstSeconds - emptySeconds;
-  while (seconds < Math.min(SHORTEST, wanted / 2) && n < ROUNDS_MAX) {
-    n = Math.min(ROUNDS_MAX, Math.ceil(n * Math.min(20, seconds > NOISE ? SHORTEST * 1.5 / seconds : 20)));
-    seconds = (await runner.run(program.name, n)).seconds - emptySeconds;
+  while (seconds < wanted / 2 && n < ROUNDS_MAX) {
+    const factor = seconds > NOISE ? Math.min(GROWTH_MAX, wanted / seconds) : GROWTH_MAX;
+    n = Math.min(ROUNDS_MAX, Math.ceil(n * factor));
+    seconds = (await runner.run(program, n)).seconds - emptySeconds;
   }
   return Math.max(1, Math.min(ROUNDS_MAX, Math.round(n * wanted / seconds)));
 }
 
 /** Measures a row that needs no image: times a second. */
-export function measureMicro(micro: Micro, options: MeasureOptions): number {
-  const run = micro.make();
+export function measureMicro(micro: Micro, engine: EngineKind, options: MeasureOptions): number {
+  const run = micro.make(engine);
   let times = 1000, seconds = 0;
   const time = () => {
     const start = now(options.clock);

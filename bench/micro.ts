@@ -9,9 +9,11 @@ import { Access } from "../hw/access.ts";
 import { Bus } from "../hw/bus.ts";
 import { Cpu } from "../hw/cpu.ts";
 import { defaultModel } from "../hw/cpuid.ts";
+import type { EngineKind } from "../hw/machine.ts";
 import { MachineMemory } from "../hw/memory.ts";
 import { ACCESS, CR0_PG, CR0_WP, CR4_PAE, EFER_LMA, EFER_NXE, PTE, Walker } from "../hw/paging.ts";
 import { RAM_BASE, S } from "../hw/state.ts";
+import type { Target } from "./programs.ts";
 
 /** One row: a function that does `times` of something and gives a sum that nobody can optimise away. */
 export interface Micro {
@@ -19,7 +21,10 @@ export interface Micro {
   readonly about: string;
   /** What is counted, as a plural. */
   readonly event: string;
-  make(): (times: number) => number;
+  /** Set when it does not run on an engine, but in TypeScript alone. */
+  readonly withoutEngine?: true;
+  readonly target?: Target;
+  make(engine: EngineKind): (times: number) => number;
 }
 
 const TABLES = 0x10_000, PAGES = 64;
@@ -49,6 +54,7 @@ export const MICROS: readonly Micro[] = [
     name: "walk",
     about: "page walks of four levels, without any TLB",
     event: "page walks",
+    withoutEngine: true,
     make: () => {
       const cpu = pagedCpu();
       const walker = new Walker(cpu, cpu.access.features, { pure: false, storeSlow: () => {} });

@@ -1,16 +1,17 @@
 /**
- * The peers that bench programs run on for comparison: QEMU's TCG and Bochs, as Debian packages them. Each run is a process.
+ * The peers that bench programs run on for comparison: QEMU's TCG and Bochs, as Debian packages them, and v86 from npm. Each run is a process.
  *
- * Room: `bench/`; imports runner.ts and the clocks.
+ * Room: `bench/`; imports runner.ts and the clocks. v86 itself is only imported by its process, v86_process.ts.
  *
  * @module
  */
-import { IMAGE } from "./build.ts";
+import { IMAGES } from "./build.ts";
 import { type ClockName, timeCommand } from "./clock.ts";
-import { checkValue, type Runner, type RunResult } from "./runner.ts";
+import type { Program } from "./programs.ts";
+import { checkValue, commandLine, type Runner, type RunResult } from "./runner.ts";
 
 /** Names of the peers. */
-export const PEERS = ["qemu", "bochs"] as const;
+export const PEERS = ["qemu", "v86", "bochs"] as const;
 /** Name of a peer. */
 export type PeerName = (typeof PEERS)[number];
 
@@ -24,7 +25,14 @@ const GRUB_MODULES = "/usr/lib/grub/i386-pc";
 
 /** A peer, or in words why it can't be had. */
 export async function openPeer(name: PeerName, clock: ClockName): Promise<Runner | string> {
-  return name === "qemu" ? await Qemu.open(clock) : await Bochs.open(clock);
+  switch (name) {
+    case "qemu":
+      return await Qemu.open(clock);
+    case "v86":
+      return await V86.open(clock);
+    case "bochs":
+      return await Bochs.open(clock);
+  }
 }
 
 /** What a command prints; undefined when there is no such command. */
@@ -48,6 +56,11 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** Path of the image of a program. */
+function pathOf({ image }: Program): string {
+  return decodeURIComponent(IMAGES[image ?? "bench"].pathname);
+}
+
 class Qemu implements Runner {
   readonly name = "qemu";
   readonly isPeer = true;
@@ -66,20 +79,73 @@ class Qemu implements Runner {
     );
   }
 
-  async run(program: string, rounds: number): Promise<RunResult> {
+  async run(program: Program, rounds: number): Promise<RunResult> {
     const seconds = await timeCommand(
       this.clock,
       "qemu-system-x86_64",
       [
         ...["-accel", "tcg", "-m", "256", "-display", "none", "-no-reboot", "-nic", "none"],
         ...["-serial", `file:${this.#serial}`, "-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
-        ...["-kernel", decodeURIComponent(IMAGE.pathname), "-append", `${program} ${rounds}`],
+        ...["-kernel", pathOf(program), "-append", commandLine(program, rounds)],
       ],
       {},
       TIME_LIMIT_MS,
     );
     const text = await Deno.readTextFile(this.#serial);
-    return { seconds, check: checkValue(text, `"${program} ${rounds}" on QEMU`) };
+    return { seconds, check: checkValue(text, `"${program.name} ${rounds}" on QEMU`) };
+  }
+  async close(): Promise<void> {
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+/** The package as deno.json names it. */
+const V86_PACKAGE = "npm:v86@0.5.462";
+
+class V86 implements Runner {
+  readonly name = "v86";
+  readonly isPeer = true;
+  /** It interprets for up to half a second before it compiles; ours is measured with all that it takes, v86 without. */
+  readonly warmUp = 0.3;
+  readonly #serial: string;
+  private constructor(
+    readonly clock: ClockName,
+    readonly about: string,
+    readonly wasm: string,
+    readonly directory: string,
+  ) {
+    this.#serial = `${directory}/serial`;
+  }
+
+  static async open(clock: ClockName): Promise<V86 | string> {
+    // The package's wasm file is no module that could be imported; Deno says where it keeps the package.
+    const said = await output(Deno.execPath(), ["info", "--json", V86_PACKAGE]) ?? "";
+    const path = /"localPath": "([^"]*\/v86\/[^"]+)"/.exec(said)?.[1];
+    const wasm = `${path}/build/v86.wasm`;
+    if (!await exists(wasm)) return `${V86_PACKAGE} is not to be had: run "deno cache bench/v86_process.ts"`;
+    return new V86(clock, `${V86_PACKAGE} on Deno ${Deno.version.deno}`, wasm, await Deno.makeTempDir());
+  }
+
+  async run(program: Program, rounds: number): Promise<RunResult> {
+    const script = decodeURIComponent(new URL("v86_process.ts", import.meta.url).pathname);
+    const seconds = await timeCommand(
+      this.clock,
+      Deno.execPath(),
+      [
+        "run",
+        "-A",
+        "--quiet",
+        script,
+        this.wasm,
+        pathOf(program),
+        commandLine(program, rounds),
+        this.#serial,
+      ],
+      {},
+      TIME_LIMIT_MS,
+    );
+    const text = await Deno.readTextFile(this.#serial);
+    return { seconds, check: checkValue(text, `"${program.name} ${rounds}" on v86`) };
   }
   async close(): Promise<void> {
     await Deno.remove(this.directory, { recursive: true });
@@ -117,9 +183,9 @@ class Bochs implements Runner {
     return new Bochs(clock, `Bochs ${version}`, command, await Deno.makeTempDir());
   }
 
-  async run(program: string, rounds: number): Promise<RunResult> {
+  async run(program: Program, rounds: number): Promise<RunResult> {
     const { bytes, at } = this.#disc ??= await this.#makeDisc();
-    bytes.set(new TextEncoder().encode(`${program} ${rounds}`.padEnd(PLACE.length)), at);
+    bytes.set(new TextEncoder().encode(commandLine(program, rounds).padEnd(PLACE.length)), at);
     await Deno.writeFile(`${this.directory}/bench.iso`, bytes);
     const seconds = await timeCommand(
       this.clock,
@@ -131,7 +197,7 @@ class Bochs implements Runner {
       TIME_LIMIT_MS,
     );
     const text = await Deno.readTextFile(`${this.directory}/serial`);
-    return { seconds, check: checkValue(text, `"${program} ${rounds}" on Bochs`) };
+    return { seconds, check: checkValue(text, `"${program.name} ${rounds}" on Bochs`) };
   }
   async close(): Promise<void> {
     await Deno.remove(this.directory, { recursive: true });
@@ -140,7 +206,7 @@ class Bochs implements Runner {
   async #makeDisc(): Promise<{ bytes: Uint8Array; at: number }> {
     const { directory } = this;
     await Deno.mkdir(`${directory}/cd/boot/grub`, { recursive: true });
-    await Deno.copyFile(IMAGE, `${directory}/cd/boot/bench.elf`);
+    await Deno.copyFile(IMAGES.bench, `${directory}/cd/boot/bench.elf`);
     await Deno.writeTextFile(
       `${directory}/cd/boot/grub/grub.cfg`,
       `multiboot /boot/bench.elf ${PLACE}\nboot\n`,

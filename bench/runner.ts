@@ -7,8 +7,11 @@
  */
 import { loadImage } from "../hw/boot/image.ts";
 import { type EngineKind, Machine } from "../hw/machine.ts";
-import { IMAGE } from "./build.ts";
+import { becomeGuest } from "../lab/agree/as_guest.ts";
+import { useHugePages } from "../lab/huge_pages.ts";
+import { IMAGES } from "./build.ts";
 import { type ClockName, seconds as now } from "./clock.ts";
+import { type ImageName, type Program, PROGRAMS } from "./programs.ts";
 
 /** One run of a program. */
 export interface RunResult {
@@ -28,7 +31,9 @@ export interface Runner {
   readonly about: string;
   /** Whether it is a peer, whose time is that of a whole process. */
   readonly isPeer: boolean;
-  run(program: string, rounds: number): Promise<RunResult>;
+  /** Part of the rounds that is spent warming up, and is not measured; default none: only what comes before the rounds is left out. */
+  readonly warmUp?: number;
+  run(program: Program, rounds: number): Promise<RunResult>;
   /** Removes what it keeps on disk. */
   close(): Promise<void>;
 }
@@ -53,31 +58,47 @@ export interface EngineRunOptions {
   readonly hashed?: boolean;
 }
 
-let image: Uint8Array | undefined;
+const images = new Map<ImageName, Uint8Array>();
+/** What a VMX guest's hypervisor keeps stands above what all programs use but chase64m, which is not run as a guest. */
+const HYPERVISOR = 88 << 20;
+/** A model that has all of EPT. */
+const GUEST_MODEL = "icelake";
 
-/** Runs a program on our machine; the time is that of `Machine.run` alone. */
+/** What stands on the command line of the image: name of the program, rounds. */
+export function commandLine({ name, word }: Pick<Program, "name" | "word">, rounds: number): string {
+  return `${word ?? name} ${rounds}`;
+}
+
+/** Runs a row's program on our machine; the time is that of `Machine.run` alone. */
 export async function runOnEngine(
   engine: EngineKind,
-  program: string,
+  name: string,
   rounds: number,
   options: EngineRunOptions = {},
 ): Promise<RunResult> {
-  image ??= await Deno.readFile(IMAGE);
+  const program: Pick<Program, "name" | "word" | "image" | "asGuest"> =
+    PROGRAMS.find((one) => one.name === name) ?? { name };
+  const imageName = program.image ?? "bench";
+  const image = images.get(imageName) ?? await Deno.readFile(IMAGES[imageName]);
+  images.set(imageName, image);
   let text = "";
   const machine = new Machine({
     engine,
     memory: options.memory ?? 256 << 20,
     seed: options.seed ?? 1,
     gates: true,
+    ...(program.asGuest ? { cpuModel: GUEST_MODEL } : {}),
     serial: { output: (bytes) => text += new TextDecoder().decode(bytes) },
   });
+  useHugePages(machine.memory);
   machine.gates!.register({ name: "one", cpl: 0, body: one });
-  loadImage(machine, image, { commandLine: `${program} ${rounds}` });
+  loadImage(machine, image, { commandLine: commandLine(program, rounds) });
+  if (program.asGuest) becomeGuest(machine, { ept: "2M", vpid: 1, at: HYPERVISOR });
   const clock = options.clock ?? "wall";
   const start = now(clock);
   const stop = machine.run();
   const seconds = now(clock) - start;
-  const what = `"${program} ${rounds}" on ${engine}`;
+  const what = `"${name} ${rounds}" on ${engine}`;
   if (stop.reason !== "exit") throw new Error(`${what} ended by ${JSON.stringify(stop)}`);
   return {
     seconds,
@@ -105,8 +126,8 @@ export class EngineRunner implements Runner {
     this.#clock = clock;
   }
 
-  async run(program: string, rounds: number): Promise<RunResult> {
-    return await runOnEngine(this.name, program, rounds, { clock: this.#clock });
+  async run(program: Program, rounds: number): Promise<RunResult> {
+    return await runOnEngine(this.name, program.name, rounds, { clock: this.#clock });
   }
   async close(): Promise<void> {}
 }

@@ -9,7 +9,7 @@
 import type { Cpu } from "../hw/cpu.ts";
 import { EPTE } from "../hw/ept_format.ts";
 import { GuestPhysicalTranslator } from "../hw/ept_translate.ts";
-import { Machine } from "../hw/machine.ts";
+import { type EngineKind, Machine } from "../hw/machine.ts";
 import { ACCESS, Walker } from "../hw/paging.ts";
 import { RAM_BASE, S, SEG } from "../hw/state.ts";
 import { setSegment, updateMode } from "../hw/sys/mode.ts";
@@ -23,8 +23,8 @@ const FIRST = 0x4_0000, SECOND = 0x4_1000, HYPERVISOR = 0x40_0000;
 const MEMORY = 8 << 20;
 
 /** A machine in 64-bit mode on an identity map of 4-KiB pages with A and D set, about to execute `code`. */
-function machineWith(code: readonly number[]): Machine {
-  const machine = new Machine({ memory: MEMORY, cpuModel: MODEL });
+function machineWith(code: readonly number[], engine: EngineKind): Machine {
+  const machine = new Machine({ memory: MEMORY, cpuModel: MODEL, engine });
   const cpu = machine.cpus[0]!;
   const view = new DataView(machine.memory.buffer, RAM_BASE);
   const put = (at: number, value: number) => view.setUint32(at, value | 0x67, true);
@@ -73,9 +73,9 @@ function counted(machine: Machine, count: (cpu: Cpu) => number): (times: number)
 }
 
 /** The guest calls the hypervisor, which steps over the call and goes on: VMREAD, ADD, VMWRITE, VMRESUME. */
-function exits(): (times: number) => number {
+function exits(engine: EngineKind): (times: number) => number {
   // vmcall; jmp to it
-  const machine = machineWith([0x0f, 0x01, 0xc1, 0xeb, 0xfb]);
+  const machine = machineWith([0x0f, 0x01, 0xc1, 0xeb, 0xfb], engine);
   const handler = [
     [0xba, ...u32(0x681e)], // mov edx, GUEST_RIP
     [0x0f, 0x78, 0xd0], // vmread rax, rdx
@@ -89,12 +89,15 @@ function exits(): (times: number) => number {
 }
 
 /** The guest touches two pages in turn of which EPT has always the other one: the hypervisor swaps the entries, INVEPT, and resumes. */
-function violations(): (times: number) => number {
-  const machine = machineWith([
-    [0x48, 0x8b, 0x04, 0x25, ...u32(FIRST)], // mov rax, [FIRST]
-    [0x48, 0x8b, 0x04, 0x25, ...u32(SECOND)], // mov rax, [SECOND]
-    [0xeb, 0xee],
-  ].flat());
+function violations(engine: EngineKind): (times: number) => number {
+  const machine = machineWith(
+    [
+      [0x48, 0x8b, 0x04, 0x25, ...u32(FIRST)], // mov rax, [FIRST]
+      [0x48, 0x8b, 0x04, 0x25, ...u32(SECOND)], // mov rax, [SECOND]
+      [0xeb, 0xee],
+    ].flat(),
+    engine,
+  );
   const { view, tables } = eptOf(machine);
   const entry = (page: number) => tables + (page >>> 12) * 8;
   const descriptor = HYPERVISOR + 0x7000;
@@ -122,7 +125,7 @@ function eptOf(machine: Machine): { readonly view: DataView; readonly tables: nu
 }
 
 /** Dependent loads around a ring of one line in each 64 bytes of 1 MiB, in a scattered order. */
-function chase(kind: Pick<GuestKind, "ept" | "vpid"> | undefined): (times: number) => number {
+function chase(engine: EngineKind, kind?: Pick<GuestKind, "ept" | "vpid">): (times: number) => number {
   const LOADS = 16;
   const code = [
     [0x48, 0xc7, 0xc0, ...u32(RING)], // mov rax, RING
@@ -130,7 +133,7 @@ function chase(kind: Pick<GuestKind, "ept" | "vpid"> | undefined): (times: numbe
     [0x48, 0xff, 0xc3], // inc rbx
     [0xeb, 0x100 - (LOADS * 3 + 3 + 2)],
   ].flat();
-  const machine = machineWith(code);
+  const machine = machineWith(code, engine);
   const view = new DataView(machine.memory.buffer, RAM_BASE);
   const lines = RING_BYTES / 64;
   for (let i = 0; i < lines; i++) {
@@ -144,7 +147,7 @@ function chase(kind: Pick<GuestKind, "ept" | "vpid"> | undefined): (times: numbe
 
 /** Walks of the guest's tables and of EPT, without any cache. */
 function walks(nested: boolean): (times: number) => number {
-  const machine = machineWith([0xeb, 0xfe]);
+  const machine = machineWith([0xeb, 0xfe], "interpreter");
   if (nested) becomeGuest(machine, { ept: "4K", vpid: 1, at: HYPERVISOR });
   const cpu = machine.cpus[0]!;
   const second = new GuestPhysicalTranslator(cpu, cpu.access.eptFeatures, {});
@@ -161,31 +164,49 @@ function walks(nested: boolean): (times: number) => number {
 
 /** The rows. */
 export const VMX_MICROS: readonly Micro[] = [
-  { name: "vmexit", about: "VMCALL, VMREAD, VMWRITE, VMRESUME", event: "VM exits", make: exits },
+  {
+    name: "vmexit",
+    about: "VMCALL, VMREAD, VMWRITE, VMRESUME",
+    event: "VM exits",
+    make: exits,
+    target: { runner: "qemu", row: "syscall", ratio: 1 },
+  },
   {
     name: "eptfault",
     about: "violation, entry written, INVEPT, VMRESUME",
     event: "EPT violations",
     make: violations,
   },
-  { name: "walk1d", about: "page walks of 4 references", event: "walks", make: () => walks(false) },
-  { name: "walk2d", about: "page walks of 24 references", event: "walks", make: () => walks(true) },
+  {
+    name: "walk1d",
+    about: "page walks of 4 references",
+    event: "walks",
+    withoutEngine: true,
+    make: () => walks(false),
+  },
+  {
+    name: "walk2d",
+    about: "page walks of 24 references",
+    event: "walks",
+    withoutEngine: true,
+    make: () => walks(true),
+  },
   {
     name: "chase",
     about: "a pointer chase over 1 MiB outside VMX",
     event: "loads",
-    make: () => chase(undefined),
+    make: (engine) => chase(engine),
   },
   {
     name: "chasevpid",
     about: "the same as a guest without EPT",
     event: "loads",
-    make: () => chase({ ept: "off", vpid: 1 }),
+    make: (engine) => chase(engine, { ept: "off", vpid: 1 }),
   },
   {
     name: "chaseept",
     about: "the same as a guest with EPT of 4-KiB pages",
     event: "loads",
-    make: () => chase({ ept: "4K", vpid: 1 }),
+    make: (engine) => chase(engine, { ept: "4K", vpid: 1 }),
   },
 ];

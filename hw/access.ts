@@ -31,6 +31,7 @@ import { apicAccess, noteApicWrite } from "./vmx/apic_virtualization.ts";
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
 const { ACCESS, CR4_LA57, CR4_SMAP } = paging;
 const {
+  AUX,
   EXIT_FAULT,
   EXIT_NONE,
   EXIT_RETRY,
@@ -145,6 +146,10 @@ export class Access {
       (physical, value) => cpu.bus.write(physical, 4, value),
     );
     this.#bypass = this.sanitizer === undefined && (store === undefined || store.bypass);
+    // Generated code walks and fills where nobody looks at what it does.
+    memory.i32[(cpu.get32(S.AUX) + AUX.walks) >>> 2] = store === undefined && this.sanitizer === undefined
+      ? 1
+      : 0;
     cpu.set32(S.TLBCTX, fastContextAddress(cpu));
     const { mapChanged } = cpu.bus;
     cpu.bus.mapChanged = () => {
@@ -219,6 +224,24 @@ export class Access {
     const spill = this.#base + S.SPILL;
     this.#physical.putValue(spill, size, valueLow, valueHigh);
     if (this.#store(linLow, linHigh, spill, size, how) !== EXIT_NONE) throw FAULT;
+  }
+
+  /**
+   * Reads 1, 2, 4 or 8 bytes that will be written: through the translation for writes, as a read-modify-write does. Result as of {@link read}.
+   *
+   * @throws {typeof FAULT} as {@link read}.
+   */
+  readToWrite(linLow: number, linHigh: number, size: 1 | 2 | 4 | 8, how = 0): number {
+    if (this.#check(linLow, linHigh, size, true, how) !== EXIT_NONE) throw FAULT;
+    const spill = this.#base + S.SPILL, first = this.#split || size;
+    this.#physical.get(this.#at, spill, first);
+    if (first !== size) this.#physical.get(this.#at2, spill + first, size - first);
+    this.high = size === 8 ? this.#view.getUint32(spill + 4, true) : 0;
+    return size === 1
+      ? this.#u8[spill]!
+      : size === 2
+      ? this.#view.getUint16(spill, true)
+      : this.#view.getUint32(spill, true);
   }
 
   /**

@@ -62,32 +62,115 @@ export interface CounterValues {
   readonly eptViolations: number;
 }
 
+/** Cells of the counters that generated code counts too (`AUX.counters` in state.ts). */
+export const COUNTER = {
+  lookups: 0,
+  tlbMisses: 1,
+  fetchMisses: 2,
+  fastFills: 3,
+  accessedSet: 4,
+  dirtySet: 5,
+  eptAccessedSet: 6,
+  eptDirtySet: 7,
+  invalidations: 8,
+  pageFaults: 9,
+} as const;
+
+/** Where counters that generated code counts too stand: cells, and walks by path. */
+export interface CounterCells {
+  /** By {@link COUNTER}. */
+  readonly cells: Float64Array;
+  /** 48 numbers. */
+  readonly paths: Float64Array;
+  /** 384 numbers. */
+  readonly eptPaths: Float64Array;
+}
+
 /** The live counters of one processor. */
 export class Counters implements CounterValues {
-  lookups = 0;
   tlbHits = 0;
   firstLevelHits = 0;
   secondLevelHits = 0;
-  tlbMisses = 0;
-  fetchMisses = 0;
-  /** Walks by where they began and ended: index = first level · 8 + last level. The other counters of walks come from these. */
-  readonly paths: Float64Array = new Float64Array(48);
   readonly structureHits: Float64Array = new Float64Array(6);
   fills = 0;
-  fastFills = 0;
-  accessedSet = 0;
-  dirtySet = 0;
-  invalidations = 0;
   dropped = 0;
-  pageFaults = 0;
   cachedFaults = 0;
-  /** EPT walks by slot, first and last level: index = slot · 64 + first · 8 + last; first and last are 0 where no entry was read. */
-  readonly eptPaths: Float64Array = new Float64Array(6 * 64);
   guestPhysicalHits = 0;
   readonly eptStructureHits: Float64Array = new Float64Array(6);
-  eptAccessedSet = 0;
-  eptDirtySet = 0;
   eptViolations = 0;
+  /** Walks by where they began and ended: index = first level · 8 + last level. The other counters of walks come from these. */
+  readonly paths: Float64Array;
+  /** EPT walks by slot, first and last level: index = slot · 64 + first · 8 + last; first and last are 0 where no entry was read. */
+  readonly eptPaths: Float64Array;
+  readonly #cells: Float64Array;
+
+  /** @param shared What generated code counts too. */
+  constructor(shared: CounterCells) {
+    this.#cells = shared.cells;
+    this.paths = shared.paths;
+    this.eptPaths = shared.eptPaths;
+  }
+
+  get lookups(): number {
+    return this.#cells[0]!;
+  }
+  set lookups(count: number) {
+    this.#cells[0] = count;
+  }
+  get tlbMisses(): number {
+    return this.#cells[1]!;
+  }
+  set tlbMisses(count: number) {
+    this.#cells[1] = count;
+  }
+  get fetchMisses(): number {
+    return this.#cells[2]!;
+  }
+  set fetchMisses(count: number) {
+    this.#cells[2] = count;
+  }
+  get fastFills(): number {
+    return this.#cells[3]!;
+  }
+  set fastFills(count: number) {
+    this.#cells[3] = count;
+  }
+  get accessedSet(): number {
+    return this.#cells[4]!;
+  }
+  set accessedSet(count: number) {
+    this.#cells[4] = count;
+  }
+  get dirtySet(): number {
+    return this.#cells[5]!;
+  }
+  set dirtySet(count: number) {
+    this.#cells[5] = count;
+  }
+  get eptAccessedSet(): number {
+    return this.#cells[6]!;
+  }
+  set eptAccessedSet(count: number) {
+    this.#cells[6] = count;
+  }
+  get eptDirtySet(): number {
+    return this.#cells[7]!;
+  }
+  set eptDirtySet(count: number) {
+    this.#cells[7] = count;
+  }
+  get invalidations(): number {
+    return this.#cells[8]!;
+  }
+  set invalidations(count: number) {
+    this.#cells[8] = count;
+  }
+  get pageFaults(): number {
+    return this.#cells[9]!;
+  }
+  set pageFaults(count: number) {
+    this.#cells[9] = count;
+  }
 
   /** Counts an EPT walk by its path. */
   countEptWalk(slot: number, startLevel: number, lastLevel: number): void {
@@ -131,6 +214,16 @@ export class Counters implements CounterValues {
     const { paths: _, eptPaths: _ept, ...fields } = this;
     return {
       ...fields,
+      lookups: this.lookups,
+      tlbMisses: this.tlbMisses,
+      fetchMisses: this.fetchMisses,
+      fastFills: this.fastFills,
+      accessedSet: this.accessedSet,
+      dirtySet: this.dirtySet,
+      eptAccessedSet: this.eptAccessedSet,
+      eptDirtySet: this.eptDirtySet,
+      invalidations: this.invalidations,
+      pageFaults: this.pageFaults,
       walks: this.walks,
       references: this.references,
       referencesByLevel: this.referencesByLevel,
@@ -144,8 +237,17 @@ export class Counters implements CounterValues {
 
   /** Sets every counter to zero. */
   reset(): void {
-    const { paths, structureHits, eptPaths, eptStructureHits } = this;
-    Object.assign(this, new Counters(), { paths, structureHits, eptPaths, eptStructureHits });
-    for (const counts of [paths, structureHits, eptPaths, eptStructureHits]) counts.fill(0);
+    this.tlbHits = this.firstLevelHits = this.secondLevelHits = 0;
+    this.fills =
+      this.dropped =
+      this.cachedFaults =
+      this.guestPhysicalHits =
+      this.eptViolations =
+        0;
+    for (
+      const counts of [this.#cells, this.paths, this.eptPaths, this.structureHits, this.eptStructureHits]
+    ) {
+      counts.fill(0);
+    }
   }
 }

@@ -14,7 +14,7 @@ import type { Timer } from "./clock.ts";
 import type { LocalApic } from "./dev/apic.ts";
 import type { CpuModel } from "./cpuid.ts";
 import type { GateTable } from "./gates.ts";
-import { EXIT_FAULT, S, SEG } from "./state.ts";
+import { AUX, AUX_BASE, AUX_BYTES, EXIT_FAULT, S, SEG } from "./state.ts";
 import { loadRflags } from "./flags.ts";
 import { Counters } from "./counters.ts";
 import { Trace } from "./trace.ts";
@@ -85,13 +85,12 @@ export class Cpu {
   /** The machine's gates (DESIGN 2.5); undefined on a machine without them. */
   gates: GateTable | undefined = undefined;
   /** What this processor counts; always on. */
-  readonly counters: Counters = new Counters();
+  readonly counters: Counters;
   /** VM entries that were carried out, VM exits (entry failures among them). */
   readonly transitions: { entries: number; exits: number } = { entries: 0, exits: 0 };
   /** Alarm of the VMX-preemption timer; made by the machine's builder, absent where there is no clock. */
   preemptionTimer: Timer | undefined = undefined;
-  /** Where this processor's trace events go; the machine's builder gives all processors the same one. */
-  trace: Trace = new Trace();
+  #trace: Trace = new Trace();
   /** Processors in the machine (CPUID topology); set by the machine's builder. */
   count = 1;
   /** Current time in instructions, exact inside a procedure; set by the machine. */
@@ -104,6 +103,26 @@ export class Cpu {
     this.bus = parts.bus;
     this.model = parts.model;
     this.base = parts.memory.cpuBase(parts.id);
+    const { f64 } = this.memory, aux = AUX_BASE + this.id * AUX_BYTES;
+    this.memory.i32[(this.base + S.AUX) >>> 2] = aux;
+    const cells = (at: number, count: number) => f64.subarray((aux + at) >>> 3, ((aux + at) >>> 3) + count);
+    this.counters = new Counters({
+      cells: cells(AUX.counters, 16),
+      paths: cells(AUX.paths, 48),
+      eptPaths: cells(AUX.eptPaths, 6 * 64),
+    });
+    this.#trace.mirror(this.memory.i32, (aux + AUX.wants) >>> 2);
+  }
+
+  /** Where this processor's trace events go; the machine's builder gives all processors the same one. */
+  get trace(): Trace {
+    return this.#trace;
+  }
+  set trace(trace: Trace) {
+    const { i32 } = this.memory, at = (AUX_BASE + this.id * AUX_BYTES + AUX.wants) >>> 2;
+    this.#trace.unmirror(i32, at);
+    this.#trace = trace;
+    trace.mirror(i32, at);
   }
 
   // ---- fields of the block

@@ -20,6 +20,7 @@ import { type StuckBit, StuckBits } from "./dev/stuck_bits.ts";
 import type { BlockStore } from "./dev/virtio_blk.ts";
 import { CodeCache } from "./engine/code_cache.ts";
 import { Handlers } from "./engine/handlers.ts";
+import { Regions } from "./engine/compiled/regions.ts";
 import { ReferenceEngine } from "./engine/reference.ts";
 import { ReferenceStepper } from "./engine/reference_step.ts";
 import { type EngineParts, Processor } from "./engine/run.ts";
@@ -39,7 +40,7 @@ import type { TlbGeometry } from "./tlb_geometry.ts";
 import { TRACE, Trace } from "./trace.ts";
 
 /** The engines that a machine can run on. */
-export const ENGINES = ["interpreter", "reference"] as const;
+export const ENGINES = ["interpreter", "reference", "compiled", "auto"] as const;
 /** Name of an engine. */
 export type EngineKind = (typeof ENGINES)[number];
 
@@ -65,8 +66,16 @@ export interface MachineOptions {
   readonly geometry?: TlbGeometry | string;
   /** Compare each use of a cached translation with the tables. */
   readonly sanitizer?: boolean | Sanitizer;
-  /** Default: the interpreter. */
+  /**
+   * `interpreter`; `compiled`: what can be compiled is, before it first runs; `auto`: what is hot; `reference`: the oracle of tests.
+   * Default: the interpreter.
+   */
   readonly engine?: EngineKind;
+  /**
+   * With `auto` and `compiled`: lookups at an instruction after which it is compiled. Speed alone depends on it. Default: 1 for
+   * `compiled`, 4 for `auto`.
+   */
+  readonly compileThreshold?: number;
   /** Seed of everything that is chance. Default: 1. */
   readonly seed?: number;
   /**
@@ -147,6 +156,8 @@ export interface MachineSnapshot {
   readonly inputs: readonly InputEvent[];
 }
 
+/** {@link MachineOptions.compileThreshold} of `auto`. */
+const AUTO_THRESHOLD = 4;
 const DEFAULT_MEMORY = 256 * 1024 * 1024;
 /** Serial output is handed over in pieces of at most this many bytes, and at the end of each run. */
 const OUTPUT_PIECE = 4096;
@@ -213,6 +224,12 @@ export class Machine {
    * @internal
    */
   readonly code: CodeCache | undefined;
+  /**
+   * The compiled regions, on an engine that has them.
+   *
+   * @internal
+   */
+  readonly regions: Regions | undefined;
   /** Every input so far; given back as `replay` it repeats the run. */
   readonly inputLog: InputEvent[] = [];
 
@@ -261,7 +278,8 @@ export class Machine {
     this.sanitizer = options.sanitizer === true ? new Sanitizer() : options.sanitizer || undefined;
     this.cpus = Array.from({ length: count }, (_, id) => this.#makeCpu(id, count, options));
     if (options.gates) this.gates = this.#makeGates();
-    const parts = this.#makeEngine();
+    const parts = this.#makeEngine(options.compileThreshold);
+    this.regions = parts.kind === "interpreter" ? parts.regions : undefined;
     this.code = parts.kind === "interpreter" ? parts.code : undefined;
     this.processors = this.cpus.map((cpu) => new Processor(cpu, parts));
     this.scheduler = new Scheduler(this.clock, this.processors, this.random, options.quantum);
@@ -448,14 +466,18 @@ export class Machine {
     return gates;
   }
 
-  #makeEngine(): EngineParts {
+  #makeEngine(threshold: number | undefined): EngineParts {
     if (this.engine === "reference") {
       return { kind: "reference", stepper: new ReferenceStepper(new ReferenceEngine(procedures)) };
     }
     const handlers = new Handlers(this.memory, this.cpus, procedures);
     const code = new CodeCache(this.memory, this.cpus, handlers);
     this.bus.code = code;
-    return { kind: "interpreter", handlers, code };
+    if (this.engine === "interpreter") return { kind: "interpreter", handlers, code };
+    const regions = new Regions(this.memory, handlers, code, {
+      threshold: threshold ?? (this.engine === "compiled" ? 1 : AUTO_THRESHOLD),
+    });
+    return { kind: "interpreter", handlers, code, regions };
   }
 
   // ---- the parts

@@ -20,6 +20,10 @@ export const GATE_PAGE = 0x000f_f000;
 export const CPU_BLOCK_SIZE = 0x0004_0000;
 /** Byte selections of the vector permutations (see isa/vector.ts), 64 KiB at most. */
 export const VECTOR_TABLES_BASE = 0x0050_0000;
+/** What TypeScript and generated code keep together for each processor beside its block (see {@link AUX}). */
+export const AUX_BASE = 0x0051_0000;
+/** Bytes of one processor's share of {@link AUX_BASE}. */
+export const AUX_BYTES = 0xe000;
 /** One byte per 4-KiB physical page below 4 GiB: a set of {@link PAGE_RAM} … bits. */
 export const PAGE_FLAGS_BASE = 0x0060_0000;
 /** One u32 per page and code mode: address of the page's slot table (see {@link SLOT_TABLE_BYTES}), or 0. */
@@ -300,6 +304,8 @@ export const S = {
   VMX_VECTORING_FLAGS: 0xb38,
   /** u32: host address of the bank of fast TLB contexts in force: {@link S.TLB}, in non-root operation {@link S.TLBGUEST}. */
   TLBBANK: 0xb80,
+  /** u32: host address of what is kept beside the block, see {@link AUX}. */
+  AUX: 0xb88,
   /** u32: VPID of the latest VM entry, 0 without "enable VPID"; the VM exit goes by it. */
   TLBVPID: 0xb84,
   /** Step records: copies of up to STEP_RECORDS_MAX records, then a stop record. */
@@ -360,6 +366,44 @@ export const FTLB_CONTEXT_BYTES = 3 * FTLB_TABLE_BYTES;
 export const FTLB_CONTEXTS = 5;
 /** Low and high half of the tag of an empty entry; never equal to a page address. */
 export const FTLB_EMPTY = 0xffff_ffff;
+
+/** What is kept of one bank of the fast TLB, so that it can be emptied cheaply (tlb_fast.ts): offsets in the bank's share of {@link AUX}. */
+export const KEEP = {
+  /** u16 each: numbers of entries (table · FTLB_ENTRIES + index) that may be in use, each once. */
+  list: 0,
+  /** u8 by entry: 0 not in the list, else 1; +2 when global; +4, +8, +16 for a piece of a 2-MiB, 4-MiB, 1-GiB page. */
+  state: 0x3c00,
+  /** u8 × 3 × 256: by size class and hashed region, whether pieces of a large page of this region may be here. */
+  regions: 0x5a00,
+  /** u32: entries of the list. */
+  listed: 0x5d00,
+  /** u32: tables that may have entries, as bits. */
+  usedTables: 0x5d04,
+  /** u32: size classes of large pages that pieces are here of, as bits. */
+  largeSizes: 0x5d08,
+  /** u32: one more than the number of the one fetch entry of modes in which translations are counted or checked, or 0. */
+  onlyFetch: 0x5d0c,
+} as const;
+/** Bytes of one bank's {@link KEEP}. */
+export const KEEP_BYTES = 0x6000;
+
+/** What stands beside a processor's block (S.AUX names it): offsets. */
+export const AUX = {
+  /** {@link KEEP} of the bank of root operation, then that of non-root operation. */
+  keep: 0,
+  /** f64 × 16: counters that generated code counts too (counters.ts). */
+  counters: 0xc000,
+  /** f64 × 48: page walks by path (counters.ts). */
+  paths: 0xc080,
+  /** f64 × 384: EPT walks by slot and path (counters.ts). */
+  eptPaths: 0xc200,
+  /** u32 × 16: what a walk of generated code has counted so far and takes back when it gives up. */
+  undo: 0xce00,
+  /** u32: kinds of trace event that somebody listens to, as `Trace.wants`. */
+  wants: 0xd000,
+  /** u32: 1 when generated code may walk and fill: `fast` TLB, no sanitizer. */
+  walks: 0xd004,
+} as const;
 
 /** Most instructions that a straight line of records has before a link record ends it. */
 export const BLOCK_MAX = 32;

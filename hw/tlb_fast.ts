@@ -18,7 +18,7 @@
 import type { Cpu } from "./cpu.ts";
 import * as paging from "./paging.ts";
 import * as state from "./state.ts";
-import { FTLB_CONTEXTS, FTLB_READ, FTLB_WRITE, RAM_BASE } from "./state.ts";
+import { AUX, FTLB_CONTEXTS, FTLB_READ, FTLB_WRITE, KEEP_BYTES, RAM_BASE } from "./state.ts";
 
 // Bound here so that the optimiser folds them into the code (see the note in paging.ts).
 const { CR0_AM, CR4_SMAP } = paging;
@@ -29,6 +29,7 @@ const {
   FTLB_ENTRY_BYTES,
   FTLB_FETCH,
   FTLB_TABLE_BYTES,
+  KEEP,
   RFLAGS,
   S,
 } = state;
@@ -54,6 +55,12 @@ const ENTRIES = TABLES * FTLB_ENTRIES;
 export const FTLB_HELD = 1;
 /** Slots of the filters of large-page regions. */
 const REGION_FILTER = 256;
+/** Multiplier of the regions' hash, 2^32 over the golden ratio: addresses that differ in few bits differ in the product's top eight. */
+export const REGION_HASH_FACTOR = 0x9e37_79b1 | 0;
+const HASH_FACTOR = REGION_HASH_FACTOR;
+/** Word offsets in what is kept of a bank. */
+const LISTED = KEEP.listed >>> 2, USED_TABLES = KEEP.usedTables >>> 2;
+const LARGE_SIZES = KEEP.largeSizes >>> 2, ONLY_FETCH = KEEP.onlyFetch >>> 2;
 
 /** Whether DR7 enables a breakpoint on data (R/W field 01 or 11 with its L or G bit). */
 export function dataBreakpoints(dr7: number): boolean {
@@ -90,20 +97,11 @@ export class FastTlb {
   readonly #i32: Int32Array;
   /** Word index of the first entry. */
   readonly #first: number;
-  /** Numbers of entries that may be in use, each once. */
-  readonly #list = new Int32Array(ENTRIES);
-  #listed = 0;
-  /** By entry: 0 not in the list, else 1; +2 when global; +4/+8/+16 for a piece of a 2-MiB, 4-MiB, 1-GiB page. */
-  readonly #state = new Uint8Array(ENTRIES);
-  /** By size class and hashed region: pieces of a large page of this region may be here. */
-  readonly #regions = new Uint8Array(3 * REGION_FILTER);
-  #anyLarge = false;
-  /** Size classes of large pages that pieces are here of, as bits. */
-  #largeSizes = 0;
-  /** Tables that may have entries, as bits; most processors use few of the contexts. */
-  #usedTables = 0;
-  /** The one fetch entry of modes in which translations are counted or checked, or −1. */
-  #onlyFetch = -1;
+  /** Word index of what is kept of the bank: `KEEP` in state.ts, which says what the following are. Generated code fills too. */
+  readonly #keep: number;
+  readonly #list: Uint16Array;
+  readonly #state: Uint8Array;
+  readonly #regions: Uint8Array;
 
   /**
    * Empties the tables of the bank.
@@ -111,9 +109,16 @@ export class FastTlb {
    * @param bank Offset of the bank in the processor's block: S.TLB or S.TLBGUEST.
    */
   constructor(cpu: Cpu, bank: number = S.TLB) {
-    this.#i32 = cpu.memory.i32;
+    const { memory } = cpu;
+    this.#i32 = memory.i32;
     this.#first = (cpu.base + bank) >>> 2;
     this.#i32.fill(FTLB_EMPTY | 0, this.#first, this.#first + (ENTRIES * FTLB_ENTRY_BYTES) / 4);
+    const keep = cpu.get32(S.AUX) + AUX.keep + (bank === S.TLB ? 0 : KEEP_BYTES);
+    memory.u8.fill(0, keep, keep + KEEP_BYTES);
+    this.#keep = keep >>> 2;
+    this.#list = new Uint16Array(memory.buffer, keep + KEEP.list, ENTRIES);
+    this.#state = new Uint8Array(memory.buffer, keep + KEEP.state, ENTRIES);
+    this.#regions = new Uint8Array(memory.buffer, keep + KEEP.regions, 3 * REGION_FILTER);
   }
 
   /**
@@ -141,16 +146,16 @@ export class FastTlb {
     i32[i + 1] = high;
     i32[i + 2] = value;
     const n = (i - this.#first) >>> 2;
-    if (this.#state[n] === 0) this.#list[this.#listed++] = n;
+    const keep = this.#keep;
+    if (this.#state[n] === 0) this.#list[i32[keep + LISTED]!++] = n;
     let state = global ? 3 : 1;
     if (shift !== 12) {
       const size = sizeClass(shift);
       state |= 4 << size;
       this.#regions[size * REGION_FILTER + regionHash(low, high, shift)] = 1;
-      this.#anyLarge = true;
-      this.#largeSizes |= 1 << size;
+      i32[keep + LARGE_SIZES]! |= 1 << size;
     }
-    this.#usedTables |= 1 << ((n / FTLB_ENTRIES) | 0);
+    i32[keep + USED_TABLES]! |= 1 << ((n / FTLB_ENTRIES) | 0);
     this.#state[n] = state;
   }
 
@@ -173,40 +178,37 @@ export class FastTlb {
     this.dropFetch();
     this.fill(context, FTLB_FETCH, low, high, value, shift, global);
     const i = (context + FTLB_FETCH + ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
-    this.#onlyFetch = (i - this.#first) >>> 2;
+    this.#i32[this.#keep + ONLY_FETCH] = ((i - this.#first) >>> 2) + 1;
   }
 
   /** Empties what {@link fillOnlyFetch} filled. */
   dropFetch(): void {
-    if (this.#onlyFetch >= 0) this.#clear(this.#onlyFetch);
-    this.#onlyFetch = -1;
+    const at = this.#keep + ONLY_FETCH, only = this.#i32[at]!;
+    if (only !== 0) this.#clear(only - 1);
+    this.#i32[at] = 0;
   }
 
   /** Empties all tables. */
   flush(): void {
-    const list = this.#list, state = this.#state, i32 = this.#i32, first = this.#first;
-    for (let k = 0; k < this.#listed; k++) {
+    const list = this.#list, state = this.#state, i32 = this.#i32, first = this.#first, keep = this.#keep;
+    const listed = i32[keep + LISTED]!;
+    for (let k = 0; k < listed; k++) {
       const n = list[k]!;
       const i = first + n * 4;
       i32[i] = FTLB_EMPTY | 0;
       i32[i + 1] = FTLB_EMPTY | 0;
       state[n] = 0;
     }
-    this.#listed = 0;
-    this.#usedTables = 0;
-    this.#onlyFetch = -1;
-    if (this.#anyLarge) {
-      this.#regions.fill(0);
-      this.#anyLarge = false;
-      this.#largeSizes = 0;
-    }
+    i32[keep + LISTED] = i32[keep + USED_TABLES] = i32[keep + ONLY_FETCH] = 0;
+    if (i32[keep + LARGE_SIZES] !== 0) this.#forgetRegions();
   }
 
   /** Drops all entries but those of global pages. */
   flushNonGlobal(): void {
-    const list = this.#list, state = this.#state, i32 = this.#i32, first = this.#first;
+    const list = this.#list, state = this.#state, i32 = this.#i32, first = this.#first, keep = this.#keep;
+    const listed = i32[keep + LISTED]!;
     let kept = 0;
-    for (let k = 0; k < this.#listed; k++) {
+    for (let k = 0; k < listed; k++) {
       const n = list[k]!;
       if (state[n]! & 2) {
         list[kept++] = n;
@@ -217,12 +219,8 @@ export class FastTlb {
       i32[i + 1] = FTLB_EMPTY | 0;
       state[n] = 0;
     }
-    this.#listed = kept;
-    if (kept === 0 && this.#anyLarge) {
-      this.#regions.fill(0);
-      this.#anyLarge = false;
-      this.#largeSizes = 0;
-    }
+    i32[keep + LISTED] = kept;
+    if (kept === 0 && i32[keep + LARGE_SIZES] !== 0) this.#forgetRegions();
   }
 
   /** Drops every entry of the page of any size that holds the linear address. */
@@ -230,20 +228,21 @@ export class FastTlb {
     const i32 = this.#i32;
     const page = low & ~0xfff, top = high | 0;
     const first = this.#first + ((low >>> 12) & (FTLB_ENTRIES - 1)) * 4;
-    for (let used = this.#usedTables; used !== 0; used &= used - 1) {
+    for (let used = i32[this.#keep + USED_TABLES]!; used !== 0; used &= used - 1) {
       const i = first + (31 - Math.clz32(used & -used)) * (FTLB_TABLE_BYTES >>> 2);
       if ((i32[i]! & ~FTLB_HELD) === page && i32[i + 1] === top) {
         i32[i] = FTLB_EMPTY | 0;
         i32[i + 1] = FTLB_EMPTY | 0;
       }
     }
-    if (this.#anyLarge) this.#flushRegions(low, high);
+    if (i32[this.#keep + LARGE_SIZES] !== 0) this.#flushRegions(low, high);
   }
 
   /** Holds back the write entries of a physical page: decoded code has come to stand in it. */
   dropWrite(physicalPage: number): void {
     const i32 = this.#i32, host = (RAM_BASE + physicalPage) | 0;
-    for (let k = 0; k < this.#listed; k++) {
+    const listed = i32[this.#keep + LISTED]!;
+    for (let k = 0; k < listed; k++) {
       const n = this.#list[k]!;
       if (((n / FTLB_ENTRIES) | 0) % 3 !== FTLB_WRITE / FTLB_TABLE_BYTES) continue;
       const i = this.#first + n * 4;
@@ -261,6 +260,11 @@ export class FastTlb {
     return used;
   }
 
+  #forgetRegions(): void {
+    this.#regions.fill(0);
+    this.#i32[this.#keep + LARGE_SIZES] = 0;
+  }
+
   #clear(n: number): void {
     const i = this.#first + n * 4;
     this.#i32[i] = FTLB_EMPTY | 0;
@@ -269,12 +273,14 @@ export class FastTlb {
 
   /** Drops the pieces of large pages that hold the address, if their region was ever filled. */
   #flushRegions(low: number, high: number): void {
+    const i32 = this.#i32;
+    const largeSizes = i32[this.#keep + LARGE_SIZES]!, listed = i32[this.#keep + LISTED]!;
     for (let size = 0; size < 3; size++) {
-      if (!(this.#largeSizes & (1 << size))) continue;
+      if (!(largeSizes & (1 << size))) continue;
       const shift = size === 0 ? 21 : size === 1 ? 22 : 30;
       if (this.#regions[size * REGION_FILTER + regionHash(low, high, shift)] === 0) continue;
-      const i32 = this.#i32, mask = -1 << shift;
-      for (let k = 0; k < this.#listed; k++) {
+      const mask = -1 << shift;
+      for (let k = 0; k < listed; k++) {
         const n = this.#list[k]!;
         if (!(this.#state[n]! & (4 << size))) continue;
         const i = this.#first + n * 4;
@@ -290,8 +296,7 @@ function sizeClass(shift: number): number {
 
 function regionHash(low: number, high: number, shift: number): number {
   const region = (low >>> shift) | (high << (32 - shift));
-  // The multiplier is 2^32 over the golden ratio: addresses that differ in few bits differ in the top eight.
-  return Math.imul(region, 0x9e37_79b1) >>> 24;
+  return Math.imul(region, HASH_FACTOR) >>> 24;
 }
 
 /** Holds back the write entries of a physical page on all these processors; for the code cache, when the page gets PAGE_CODE. */

@@ -288,6 +288,27 @@ export class Trace {
   /** Bits ({@link TRACE}) of the kinds that somebody listens to. */
   wants = 0;
   #listening: readonly Listening[] = [];
+  /** Words in which generated code reads {@link wants}. */
+  readonly #mirrors: { readonly i32: Int32Array; readonly at: number }[] = [];
+
+  /**
+   * Keeps `i32[at]` equal to {@link wants}, for generated code; cpu.ts asks for it.
+   *
+   * @internal
+   */
+  mirror(i32: Int32Array, at: number): void {
+    this.#mirrors.push({ i32, at });
+    i32[at] = this.wants;
+  }
+  /**
+   * Ends {@link mirror}.
+   *
+   * @internal
+   */
+  unmirror(i32: Int32Array, at: number): void {
+    const i = this.#mirrors.findIndex((mirror) => mirror.i32 === i32 && mirror.at === at);
+    if (i >= 0) this.#mirrors.splice(i, 1);
+  }
 
   /** Calls `listener` for each event of the given kinds; returns what ends that. */
   on<K extends TraceKind>(kinds: readonly K[], listener: (event: EventOf<K>) => void): () => void {
@@ -310,5 +331,6 @@ export class Trace {
 
   #recount(): void {
     this.wants = this.#listening.reduce((bits, { kinds }) => bits | kinds, 0);
+    for (const { i32, at } of this.#mirrors) i32[at] = this.wants;
   }
 }

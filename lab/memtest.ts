@@ -11,25 +11,14 @@
  */
 import { loadImage } from "../hw/boot/image.ts";
 import type { StuckBit } from "../hw/dev/stuck_bits.ts";
-import { Machine } from "../hw/machine.ts";
+import { Machine, type MachineOptions } from "../hw/machine.ts";
+import { MemtestScreen, type MemtestState } from "./memtest_screen.ts";
 
 /** Where the package puts its 64-bit image. */
 export const MEMTEST_IMAGES = ["/boot/memtest86+x64.bin", "/boot/memtest86+.bin"] as const;
 
 /** Instructions after which the start screen waits for a key. */
 export const START_SCREEN_STEPS = 250_000_000;
-
-/** What memtest86+ shows. */
-export interface MemtestState {
-  /** Completed passes. */
-  readonly passes: number;
-  /** Errors found so far. */
-  readonly errors: number;
-  /** Progress of the pass in percent. */
-  readonly percent: number;
-  /** The test that runs, as displayed. */
-  readonly test: string;
-}
 
 /** Which of the images is there, or undefined. */
 export function findMemtest(): string | undefined {
@@ -46,21 +35,19 @@ export function findMemtest(): string | undefined {
 /** A machine of 32 MiB with memtest86+ loaded, and its screen as far as the serial line draws it. */
 export class Memtest {
   readonly machine: Machine;
-  readonly #screen: string[] = Array.from({ length: 25 }, () => " ".repeat(80));
-  #row = 0;
-  #column = 0;
-  #escape: string | undefined;
+  readonly #screen = new MemtestScreen();
 
   /** @param image The bytes of the image. */
   constructor(
     image: Uint8Array,
-    options: { readonly stuckBits?: readonly StuckBit[]; readonly seed?: number } = {},
+    options: MachineOptions = {},
   ) {
     this.machine = new Machine({
+      ...options,
       memory: 32 << 20,
       seed: options.seed ?? 1,
       stuckBits: options.stuckBits ?? [],
-      serial: { output: (bytes) => bytes.forEach((byte) => this.#draw(byte)) },
+      serial: { output: (bytes) => this.#screen.take(bytes) },
     });
     loadImage(this.machine, image, { commandLine: "console=ttyS0,115200 nosmp" });
   }
@@ -76,45 +63,11 @@ export class Memtest {
 
   /** The screen as lines. */
   text(): string {
-    return this.#screen.map((line) => line.trimEnd()).join("\n");
+    return this.#screen.text();
   }
-
   /** What the status lines say. */
   state(): MemtestState {
-    const text = this.text();
-    const number = (pattern: RegExp) => Number(pattern.exec(text)?.[1] ?? 0);
-    return {
-      passes: number(/Pass:\s+(\d+)/),
-      errors: number(/Errors:\s+(\d+)/),
-      percent: number(/Pass\s+(\d+)%/),
-      test: /#\d+\s+\[[^\]]*\]?/.exec(text)?.[0] ?? "",
-    };
-  }
-
-  /** Follows the few VT100 sequences that memtest86+ sends: cursor position, clear, attributes. */
-  #draw(byte: number): void {
-    const character = String.fromCharCode(byte);
-    if (this.#escape !== undefined) {
-      this.#escape += character;
-      if (!/[A-Za-z]/.test(character)) return;
-      const [row, column] = this.#escape.slice(1, -1).split(";").map(Number);
-      if (character === "H") {
-        this.#row = (row || 1) - 1;
-        this.#column = (column || 1) - 1;
-      } else if (character === "J") this.#screen.fill(" ".repeat(80));
-      this.#escape = undefined;
-      return;
-    }
-    if (byte === 27) this.#escape = "";
-    else if (byte === 13) this.#column = 0;
-    else if (byte === 10) this.#row++;
-    else {
-      const line = this.#screen[this.#row];
-      if (line !== undefined && this.#column < 80) {
-        this.#screen[this.#row] = line.slice(0, this.#column) + character + line.slice(this.#column + 1);
-      }
-      this.#column++;
-    }
+    return this.#screen.state();
   }
 }
 

@@ -1,4 +1,5 @@
-/* The bench programs: one image; the program and its number of rounds are the last two words of the command line ("sieve 40").
+/* The bench programs, for 64-bit mode and (with -m32) for protected mode with 32-bit paging: u64 is the machine word, of 32 bits there,
+   and check values differ. One image; the program and its number of rounds are the last two words of the command line ("sieve 40").
    The work is proportional to the rounds; what comes before them is done with 0 rounds too. It prints a check value and ends
    through the debug-exit port (or Bochs' shutdown port). No library. */
 typedef unsigned char u8;
@@ -6,14 +7,17 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 
+/* The root of the page tables: the PML4 table, with 32-bit paging the page directory. */
 extern u64 pml4[];
-extern u64 gdt[];
+extern unsigned long long gdt[];
 extern u8 tss[];
 extern u64 *pf_pte;
 extern u64 pf_value;
 u64 int80_loop(u64 n);
 void isr80(void), isr_pf(void), isr81(void), syscall_entry(void), user_loop(void);
 u64 pf_loop(u64 n, volatile u64 *va, u64 *pte);
+#define BITS (8 * (int)sizeof(u64))
+#define IS64 (BITS == 64)
 u64 enter_user(void (*rip)(void), void *rsp, u64 n);
 u64 smc_loop(u64 n, u8 *code);
 u64 cr3_loop(u64 n, u64 a, u64 b, u8 *data);
@@ -22,14 +26,16 @@ void rep_loop(u64 n, void *dst, void *src, u64 bytes);
 
 static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
 static inline u8 inb(u16 port) { u8 v; __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port)); return v; }
+#ifdef __x86_64__
 static inline void wrmsr(u32 n, u64 v) { __asm__ volatile("wrmsr" ::"c"(n), "a"((u32)v), "d"((u32)(v >> 32))); }
+#endif
 
 static void putc(char c) {
   while (!(inb(0x3fd) & 0x20)) {}
   outb(0x3f8, c);
 }
 static void puts(const char *s) { while (*s) putc(*s++); }
-static void puthex(u64 v) { for (int i = 60; i >= 0; i -= 4) putc("0123456789abcdef"[(v >> i) & 15]); }
+static void puthex(u64 v) { for (int i = 60; i >= 0; i -= 4) putc("0123456789abcdef"[i < BITS ? (v >> (i % BITS)) & 15 : 0]); }
 static void leave(u8 code) {
   while (!(inb(0x3fd) & 0x40)) {} /* the last byte has left the wire */
   outb(0xf4, code);
@@ -40,11 +46,19 @@ static void leave(u8 code) {
 /* 64 MiB of memory at 32 MiB that no loader has to clear; what it holds at the start is not relied on. */
 #define area ((u8 *)(32ul << 20))
 static u64 tables[16 * 512] __attribute__((aligned(4096)));
-static struct { u16 low, sel, attr, mid; u32 high, zero; } idt[256] __attribute__((aligned(16)));
+static struct {
+  u16 low, sel, attr, mid;
+#ifdef __x86_64__
+  u32 high, zero;
+#endif
+} idt[256] __attribute__((aligned(16)));
 
 static void gate(int n, void (*f)(void), int dpl) {
   u64 a = (u64)f;
-  idt[n].low = a; idt[n].sel = 8; idt[n].attr = 0x8e00 | (dpl << 13); idt[n].mid = a >> 16; idt[n].high = a >> 32;
+  idt[n].low = a; idt[n].sel = 8; idt[n].attr = 0x8e00 | (dpl << 13); idt[n].mid = a >> 16;
+#ifdef __x86_64__
+  idt[n].high = a >> 32;
+#endif
 }
 
 #define NOINLINE __attribute__((noinline))
@@ -52,7 +66,7 @@ static void gate(int n, void (*f)(void), int dpl) {
 static NOINLINE u64 alu(u64 n) {
   u64 a = 1, b = 2, c = 3, d = 4;
   for (u64 i = 0; i < n * 10000; i++) {
-    a += b; b ^= c; c = (c << 5) | (c >> 59); d -= a; a ^= d + i; __asm__ volatile("" : "+r"(a), "+r"(b));
+    a += b; b ^= c; c = (c << 5) | (c >> (BITS - 5)); d -= a; a ^= d + i; __asm__ volatile("" : "+r"(a), "+r"(b));
   }
   return a ^ b ^ c ^ d;
 }
@@ -100,7 +114,7 @@ static NOINLINE u64 sha(u64 n) {
   u32 h[8] = {0x6a09e667,0xbb67ae85,0x3c6ef372,0xa54ff53a,0x510e527f,0x9b05688c,0x1f83d9ab,0x5be0cd19};
   for (int i = 0; i < 4096; i++) area[i] = i * 7;
   for (u64 i = 0; i < n * 10; i++) sha_block(h, area + (i & 63) * 64);
-  return (u64)h[0] << 32 | h[1];
+  return IS64 ? (u64)h[0] << (BITS - 32) | h[1] : h[0] ^ h[1];
 }
 static NOINLINE u64 fib1(u64 n) { return n < 2 ? n : fib1(n - 1) + fib1(n - 2); }
 static NOINLINE u64 fib(u64 n) { u64 s = 0; for (u64 i = 0; i < n; i++) s += fib1(20); return s; }
@@ -118,24 +132,24 @@ static NOINLINE u64 interp(u64 n) {
       case 3: count--; break;
       case 4: if (count) pc = 0; break;
       case 5: acc += a; break;
-      case 6: a = a << 7 | a >> 57; break;
+      case 6: a = a << 7 | a >> (BITS - 7); break;
     }
   }
 }
 /* Fills the 64 KiB that copy and repmovs read; sums up the 64 KiB that they write. */
 static void pattern(void) {
   u64 *s = (u64 *)(area + (1 << 20));
-  for (u64 i = 0; i < 8192; i++) s[i] = i * 0x9e3779b97f4a7c15;
+  for (u64 i = 0; i < 65536 / sizeof(u64); i++) s[i] = i * (u64)0x9e3779b97f4a7c15;
 }
 static u64 sum(void) {
   u64 *d = (u64 *)area, total = 0;
-  for (u64 i = 0; i < 8192; i++) total = total * 31 + d[i];
+  for (u64 i = 0; i < 65536 / sizeof(u64); i++) total = total * 31 + d[i];
   return total;
 }
 static NOINLINE u64 copy(u64 n) {
   volatile u64 *d = (u64 *)area, *s = (u64 *)(area + (1 << 20));
   pattern();
-  for (u64 r = 0; r < n; r++) for (int i = 0; i < 8192; i++) d[i] = s[i];
+  for (u64 r = 0; r < n; r++) for (int i = 0; i < 65536 / (int)sizeof(u64); i++) d[i] = s[i];
   return sum();
 }
 static NOINLINE u64 chase(u64 n, u64 bytes) {
@@ -149,8 +163,10 @@ static NOINLINE u64 repmovs(u64 n) {
   if (n) rep_loop(n, area, area + (1 << 20), 65536);
   return sum();
 }
-/* Maps `area` once more with 4-KiB pages at 512 GiB, for the programs that need small pages. */
+/* Maps the beginning of `area` once more with 4-KiB pages, at 512 GiB (with 32-bit paging at 2 GiB), for the programs that need small pages.
+   The first entry of `tables + 1024` maps its first page. */
 static u8 *small_pages(void) {
+#ifdef __x86_64__
   u64 *pdpt = tables, *pd = tables + 512;
   pml4[1] = (u64)pdpt | 3;
   pdpt[0] = (u64)pd | 3;
@@ -159,8 +175,15 @@ static u8 *small_pages(void) {
     pd[t] = (u64)pt | 3;
     for (int i = 0; i < 512; i++) pt[i] = (u64)(area + t * (2 << 20) + i * 4096) | 3;
   }
+  u8 *va = (u8 *)(512ul << 30);
+#else
+  u64 *pt = tables + 1024;
+  pml4[512] = (u64)pt | 3;
+  for (int i = 0; i < 1024; i++) pt[i] = (u64)(area + i * 4096) | 3;
+  u8 *va = (u8 *)(2ul << 30);
+#endif
   __asm__ volatile("mov %0, %%cr3" ::"r"((u64)pml4) : "memory");
-  return (u8 *)(512ul << 30);
+  return va;
 }
 static NOINLINE u64 pagefault(u64 n) {
   u8 *va = small_pages();
@@ -171,6 +194,7 @@ static NOINLINE u64 pagefault(u64 n) {
   *(u64 *)area = 3;
   return n ? pf_loop(n * 100, (u64 *)va, pf_pte) : 0;
 }
+#ifdef __x86_64__
 static NOINLINE u64 syscalls(u64 n) {
   static u8 user_stack[4096] __attribute__((aligned(16)));
   /* everything is user-accessible for this one */
@@ -187,10 +211,11 @@ static NOINLINE u64 syscalls(u64 n) {
   wrmsr(0xC0000084, 0x200);
   return n ? enter_user(user_loop, user_stack + 4096, n * 100) : 0;
 }
+#endif
 static NOINLINE u64 cr3(u64 n) {
   u8 *va = small_pages();
-  static u64 other[512] __attribute__((aligned(4096)));
-  for (int i = 0; i < 512; i++) other[i] = pml4[i];
+  static u64 other[4096 / sizeof(u64)] __attribute__((aligned(4096)));
+  for (int i = 0; i < 4096 / (int)sizeof(u64); i++) other[i] = pml4[i];
   for (int i = 0; i < 4; i++) *(u64 *)(area + i * 4096) = i + 1;
   return n ? cr3_loop(n * 100, (u64)pml4, (u64)other, va) : 0;
 }
@@ -213,15 +238,21 @@ void bench_main(u64 magic, u32 *info) {
   u64 n = 0;
   while (*q >= '0' && *q <= '9') n = n * 10 + (*q++ - '0');
 
-  gate(0x80, isr80, 3); gate(0x81, isr81, 3); gate(14, isr_pf, 0);
+  gate(0x80, isr80, 3);
+#ifdef __x86_64__
+  gate(0x81, isr81, 3);
+#endif
+  gate(14, isr_pf, 0);
   struct { u16 limit; u64 base; } __attribute__((packed)) idtr = {sizeof idt - 1, (u64)idt};
   __asm__ volatile("lidt %0" ::"m"(idtr));
+#ifdef __x86_64__
   u64 t = (u64)tss;
   gdt[6] = 0x67 | (t & 0xffffff) << 16 | 0x89ul << 40 | (t >> 24 & 0xff) << 56;
   gdt[7] = t >> 32;
   static u8 rsp0[8192] __attribute__((aligned(16)));
   *(u64 *)(tss + 4) = (u64)(rsp0 + sizeof rsp0);
   __asm__ volatile("ltr %w0" ::"r"(0x30));
+#endif
 
   u64 result = 0;
   if (equal(p, "alu")) result = alu(n);
@@ -236,10 +267,14 @@ void bench_main(u64 magic, u32 *info) {
   else if (equal(p, "chase64m")) result = chase(n, 64 << 20);
   else if (equal(p, "pagefault")) result = pagefault(n);
   else if (equal(p, "int80")) { if (n) result = int80_loop(n * 100); }
+#ifdef __x86_64__
   else if (equal(p, "syscall")) result = syscalls(n);
+#endif
   else if (equal(p, "cr3")) result = cr3(n);
   else if (equal(p, "smc")) { if (n) result = smc_loop(n * 100, area); }
+#ifdef __x86_64__
   else if (equal(p, "gates")) { if (n) result = gate_loop(n * 100); }
+#endif
   else { puts("unknown program\n"); leave(1); }
   puts("check "); puthex(result); puts("\n");
   leave(0);

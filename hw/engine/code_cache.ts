@@ -53,6 +53,14 @@ export const LOOKUP_FAULT = 0;
 /** {@link CodeCache.lookup}: the instruction's only record stands in the processor's step area. */
 export const LOOKUP_STEP = -1;
 
+/** Who must know when decoded code goes: the compiled regions made of it. */
+export interface RegionWatch {
+  /** Bytes of one page are about to change: regions that cover them go. */
+  dropAt(physical: number, bytes: number): void;
+  /** All records are about to go. */
+  dropAll(): void;
+}
+
 /** The decoded code of a machine. */
 export class CodeCache implements CodeWatch {
   /** Times that the arena was emptied because it was full. */
@@ -61,6 +69,9 @@ export class CodeCache implements CodeWatch {
   decoded = 0;
   /** Records taken back by stores. */
   invalidated = 0;
+
+  /** The compiled regions, on an engine that has them. */
+  regions: RegionWatch | undefined;
 
   readonly #memory: MachineMemory;
   readonly #cpus: readonly Cpu[];
@@ -151,6 +162,7 @@ export class CodeCache implements CodeWatch {
   /** Empties the arena: every record and slot table is gone. */
   flush(): void {
     const { u32, u8 } = this.#memory;
+    this.regions?.dropAll();
     for (const pointer of this.#tables) {
       u32[pointer] = 0;
       const page = (pointer - (CODE_TABLES_BASE >>> 2)) % (CODE_TABLES_STRIDE >>> 2);
@@ -165,6 +177,61 @@ export class CodeCache implements CodeWatch {
       dropSlotTables(cpu, cpu.base + S.TLBGUEST);
       cpu.set32(S.EXITRECORD, 0);
     }
+  }
+
+  // ---- for compiled regions
+
+  /** Bytes of the arena that are free. */
+  get room(): number {
+    return CODE_ARENA_END - this.#arena;
+  }
+  /** Takes a piece of the arena, of which there is {@link room}. */
+  take(bytes: number): number {
+    return this.#allocate(bytes);
+  }
+  /** The record at an offset of a page that has a slot table for the mode, made if there is none; 0 if that can't be. */
+  ensure(cpu: Cpu, physical: number, mode: CodeMode, offset: number): number {
+    const table = this.#memory.u32[(CODE_TABLES_BASE + mode * CODE_TABLES_STRIDE + physical / 1024) >>> 2]!;
+    if (table === 0) return 0;
+    const known = this.#memory.u32[(table + offset * 4) >>> 2]!;
+    return known !== 0 ? known : this.#decodeLine(table, physical, offset, mode, cpu);
+  }
+  /** The record at an offset of a page, or 0. */
+  known(physical: number, mode: CodeMode, offset: number): number {
+    const table = this.#memory.u32[(CODE_TABLES_BASE + mode * CODE_TABLES_STRIDE + physical / 1024) >>> 2]!;
+    return table === 0 ? 0 : this.#memory.u32[(table + offset * 4) >>> 2]!;
+  }
+  /**
+   * Makes a record lead into a region; `shadow` is {@link RECORD_BYTES} of the arena for what stood there. The handler kept is one that
+   * counts on nothing behind it.
+   *
+   * @param distance Bytes from the region's first page to this record's, in linear addresses.
+   */
+  enterRegion(
+    record: number,
+    shadow: number,
+    slot: number,
+    entry: number,
+    needs: number,
+    distance: number,
+  ): void {
+    const { u8, u16, u32 } = this.#memory;
+    this.#unfuse(record);
+    u8.copyWithin(shadow, record, record + RECORD_BYTES);
+    const half = record >>> 1;
+    u16[(shadow + REC.handler) >>> 1] = this.#handlers.plain[u16[half]!]!;
+    u16[half + REC.handler / 2] = PSEUDO.region;
+    u16[half + REC.rare / 2] = slot;
+    u16[half + REC.r0 / 2] = entry;
+    u16[half + REC.r1 / 2] = needs;
+    u32[(record + REC.disp) >>> 2] = shadow;
+    u32[(record + REC.imm) >>> 2] = distance;
+  }
+  /** Undoes {@link enterRegion}. */
+  leaveRegion(record: number): void {
+    const { u8, u32 } = this.#memory;
+    const shadow = u32[(record + REC.disp) >>> 2]!;
+    u8.copyWithin(record, shadow, shadow + RECORD_BYTES);
   }
 
   // ---- decoding
@@ -231,8 +298,8 @@ export class CodeCache implements CodeWatch {
       at += RECORD_BYTES;
       here += decoded.length;
       if (decoded.form.row.flags.ends && !mayFallThrough(decoded)) {
-        // Some fall through all the same, now and then (INTO, STI): they find their way by a lookup.
-        this.#pseudo(at, PSEUDO.lookup, here);
+        // Some fall through all the same, now and then (INTO, STI): they find their way by a lookup, which becomes a link within the page.
+        this.#pseudo(at, here >= 4096 ? PSEUDO.nextPage : PSEUDO.lookup, here >= 4096 ? 0 : here);
         at += RECORD_BYTES;
         break;
       }
@@ -351,13 +418,14 @@ export class CodeCache implements CodeWatch {
 
   /** Copies up to `count` records from `from` into the step area, a stop record behind them; gives the area's address. */
   stage(cpu: Cpu, from: number, count: number): number {
-    const { u8, u16 } = this.#memory;
+    const { u8, u16, u32 } = this.#memory;
     const area = cpu.base + S.STEP;
     const limit = Math.min(count, BLOCK_MAX);
     let n = 0;
     let offset = 0;
     while (n < limit) {
-      const source = from + n * RECORD_BYTES;
+      let source = from + n * RECORD_BYTES;
+      if (u16[(source + REC.handler) >>> 1] === PSEUDO.region) source = u32[(source + REC.disp) >>> 2]!;
       const handler = u16[(source + REC.handler) >>> 1]!;
       const copy = area + n * RECORD_BYTES;
       u8.copyWithin(copy, source, source + RECORD_BYTES);
@@ -415,6 +483,7 @@ export class CodeCache implements CodeWatch {
   }
   /** @inheritDoc */
   invalidate(physical: number, bytes: number): void {
+    this.regions?.dropAt(physical, bytes);
     this.#visit(physical, bytes, true);
   }
   /** Finds records that cover any of `bytes` at `physical`, within its page; takes them back if `remove`. */

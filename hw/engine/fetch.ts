@@ -25,7 +25,7 @@ const {
 } = state;
 
 /** In the word at +12, beside the page's address: there is one (page 0 is a page like others). */
-const FETCH_VALID = 1;
+export const FETCH_VALID = 1;
 /** {@link fetchEntry}: the fetch faults; the fault is pending. */
 export const FETCH_FAULT = -1;
 /** {@link fetchEntry}: the page is not RAM; `fetchedPage` has its physical address. */
@@ -55,6 +55,15 @@ export function fetchEntry(cpu: Cpu, low: number, high: number): number {
   cpu.access.fillFetch(low, high, 0);
   u32[entry + 3] = physical + FETCH_VALID;
   return entry;
+}
+
+/** Physical address of the page that the fetch table has for a linear address, or −1; changes nothing. */
+export function knownFetch(cpu: Cpu, low: number, high: number): number {
+  const { u32 } = cpu.memory;
+  const entry = (u32[(cpu.base + S.TLBCTX) >>> 2]! + FTLB_FETCH +
+    ((low >>> 12) & (FTLB_ENTRIES - 1)) * FTLB_ENTRY_BYTES) >>> 2;
+  if (u32[entry] !== (low & ~0xfff) >>> 0 || u32[entry + 1] !== high >>> 0) return -1;
+  return (u32[entry + 3]! - FETCH_VALID) >>> 0;
 }
 
 /**

@@ -12,8 +12,10 @@ import type { MachineMemory } from "../memory.ts";
 import type { Form } from "../isa/form.ts";
 import { installPermuteTables } from "../isa/vector.ts";
 import { bulkString } from "./bulk.ts";
+import { missFunctions } from "./misses.ts";
 import { handlerKey, type HandlerPlan, handlerPlan } from "./handler_plan.ts";
 import { RECORD_SHIFT } from "./wasm/base.ts";
+import { QUICK_PROCEDURES } from "./wasm/misses.ts";
 import { PROCEDURE_DONE, PROCEDURE_END, PROCEDURE_FAULT } from "./wasm/builder.ts";
 import { type InlineHandler, PSEUDO, writeCalled } from "./wasm/interpreter_module.ts";
 
@@ -61,6 +63,10 @@ export class Handlers {
     this.#cpus = cpus;
     this.#procedures = procedures;
     this.#imports = this.#hostFunctions();
+    for (const name of QUICK_PROCEDURES) {
+      if (procedures[name] !== undefined) this.#imports[`proc:${name}`] = this.#procedure(name);
+    }
+    Object.assign(this.#imports, missFunctions(memory, cpus, this.#imports));
     installPermuteTables(memory.u8, VECTOR_TABLES_BASE);
     this.#plan = handlerPlan(cpus[0]!.model);
   }
@@ -135,6 +141,31 @@ export class Handlers {
     });
   }
 
+  /** Slots of the table that regions gave back. */
+  readonly #freeSlots: number[] = [];
+
+  /** A slot of the table for a compiled region, or −1 when there are no more. */
+  takeSlot(): number {
+    const free = this.#freeSlots.pop();
+    if (free !== undefined) return free;
+    if (this.calledCount >= TABLE_MAX / 2) return -1;
+    return this.calledCount++;
+  }
+  /** Gives a slot back, which nothing names any more. */
+  freeSlot(slot: number): void {
+    this.#table.set(slot, null);
+    this.#freeSlots.push(slot);
+  }
+  /** Puts a region's function in a slot. */
+  fillSlot(slot: number, region: CallableFunction): void {
+    while (slot >= this.#table.length) this.#table.grow(TABLE_STEP);
+    this.#table.set(slot, region);
+  }
+  /** Instantiates a module of regions. */
+  instantiateRegions(bytes: Uint8Array<ArrayBuffer>, procedures: readonly string[]): WebAssembly.Exports {
+    return this.#instantiate(new WebAssembly.Module(bytes), procedures);
+  }
+
   #instantiate(module: WebAssembly.Module, procedures: readonly string[]): WebAssembly.Exports {
     for (const name of procedures) {
       this.#imports[`proc:${name}`] ??= this.#procedure(name);
@@ -181,6 +212,15 @@ export class Handlers {
         ((low | 0) >>> 0 < pageLow >>> 0 ? 1 : 0);
       i32[at + (S.REMAINING >>> 2)] = (limit - ptr) >> RECORD_SHIFT;
     };
+    /** The same for a region, which passes the instruction's offset in its page and what is left. */
+    const exposeRegion = (base: number, offset: number, left: number) => {
+      const at = base >>> 2;
+      const pageLow = i32[at + (S.RIPPAGE >>> 2)]!;
+      const low = (pageLow + offset) | 0;
+      i32[at + (S.RIP >>> 2)] = low;
+      i32[at + (S.RIP >>> 2) + 1] = i32[at + (S.RIPPAGE >>> 2) + 1]! + (low >>> 0 < pageLow >>> 0 ? 1 : 0);
+      i32[at + (S.REMAINING >>> 2)] = left;
+    };
     /** The segment of an access in 64-bit mode: SS too where the handler, made for all four, says DS. */
     const segmentOfRecord = (ptr: number, seg: number): number => {
       if (seg >= SEG.FS || seg === SEG.SS) return seg;
@@ -208,6 +248,28 @@ export class Handlers {
         expose(base!, ptr!, limit!);
         const cpu = cpuAt(base!);
         const code = cpu.access.segCheck(seg!, offset!, info! & 0xffff, info! >>> 16 !== 0);
+        if (code !== EXIT_NONE) cpu.set32(S.EXIT, code);
+        return code;
+      },
+      regionLoad: (base, offset, left, low, high, info) => {
+        exposeRegion(base!, offset!, left!);
+        return cpuAt(base!).access.loadSlow(low!, high!, info! & 0xff, info! >>> 8);
+      },
+      regionStore: (base, offset, left, low, high, info) => {
+        exposeRegion(base!, offset!, left!);
+        const cpu = cpuAt(base!);
+        const code = cpu.access.storeSlow(low!, high!, info! & 0xff, info! >>> 8);
+        if (code !== EXIT_NONE) cpu.set32(S.EXIT, code);
+        return code;
+      },
+      regionRmw: (base, offset, left, low, high, info) => {
+        exposeRegion(base!, offset!, left!);
+        return cpuAt(base!).access.rmwSlow(low!, high!, info! & 0xff, info! >>> 8);
+      },
+      regionSegCheck: (base, offset, left, address, seg, info) => {
+        exposeRegion(base!, offset!, left!);
+        const cpu = cpuAt(base!);
+        const code = cpu.access.segCheck(seg!, address!, info! & 0xffff, info! >>> 16 !== 0);
         if (code !== EXIT_NONE) cpu.set32(S.EXIT, code);
         return code;
       },

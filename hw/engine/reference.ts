@@ -148,9 +148,7 @@ class ReferenceBuilder extends ReferenceValues implements Builder<bigint, boolea
         return this.state(this.#slot(o), Math.min(o.width, 64) as Width);
       case "mem": {
         const w = o.width as Width, seg = this.#segment(o), offset = this.ea(o);
-        // A later write must not fault, so the right to write is asked for first.
-        if (o.access === "rw") this.probeWrite(seg, offset, w);
-        return this.load(seg, offset, w);
+        return o.access === "rw" ? this.#loadToWrite(seg, offset, w) : this.load(seg, offset, w);
       }
       case "imm":
         if (o.fixed !== undefined) return BigInt(o.fixed);
@@ -194,6 +192,13 @@ class ReferenceBuilder extends ReferenceValues implements Builder<bigint, boolea
     const bytes = (w / 8) as 1 | 2 | 4 | 8, access = this.cpu.access;
     this.#check(seg, offset, bytes, false);
     const value = BigInt(access.read(access.linLow, access.linHigh, bytes, this.#how(seg)) >>> 0);
+    return bytes === 8 ? (BigInt(access.high >>> 0) << 32n) | value : value;
+  }
+  /** The read of a read-modify-write: a later write must not fault, and there is one translation for both, that for writes. */
+  #loadToWrite(seg: number, offset: bigint, w: Width): bigint {
+    const bytes = (w / 8) as 1 | 2 | 4 | 8, access = this.cpu.access;
+    this.#check(seg, offset, bytes, true);
+    const value = BigInt(access.readToWrite(access.linLow, access.linHigh, bytes, this.#how(seg)) >>> 0);
     return bytes === 8 ? (BigInt(access.high >>> 0) << 32n) | value : value;
   }
   override store(seg: number, offset: bigint, w: Width, value: bigint): void {

@@ -21,6 +21,8 @@ import { dropSlotTables } from "./fetch.ts";
 import { BUDGET_MAX, type Handlers } from "./handlers.ts";
 import { afterDelivery, DUE, guestEvent, settle, stepsForMtf, takeGuestEvent } from "../vmx/boundary.ts";
 import type { ReferenceStepper } from "./reference_step.ts";
+import type { Regions } from "./compiled/regions.ts";
+import { PSEUDO } from "./wasm/interpreter_module.ts";
 
 // Bound here because an imported constant is loaded and checked at each use, and a local one is folded.
 const {
@@ -39,6 +41,7 @@ const {
   EXIT_STOP,
   FTLB_FETCH,
   FTLB_TABLE_BYTES,
+  REC,
   RFLAGS,
   S,
   SEG,
@@ -57,14 +60,22 @@ const DR6_BS = 0x4000;
 
 /** What carries instructions out. */
 export type EngineParts =
-  | { readonly kind: "interpreter"; readonly handlers: Handlers; readonly code: CodeCache }
+  | {
+    readonly kind: "interpreter";
+    readonly handlers: Handlers;
+    readonly code: CodeCache;
+    /** Compiled regions, on an engine that has them. */
+    readonly regions?: Regions;
+  }
   | { readonly kind: "reference"; readonly stepper: ReferenceStepper };
 
 /** One processor's run loop. */
 export class Processor {
   readonly cpu: Cpu;
   readonly #engine: EngineParts;
+  readonly #regions: Regions | undefined;
   readonly #i32: Int32Array;
+  readonly #u16: Uint16Array;
   readonly #at: number;
   /** Ticks of the current slice that are done, not counting those of the engine's run that is going on. */
   #done = 0;
@@ -72,13 +83,19 @@ export class Processor {
   #given = 0;
   /** Code mode for which the fetch tables were filled, by bank of the fast TLB: root, non-root operation. */
   readonly #modes = [-1, -1];
+  /** The engine's last run ended at a jump's target. */
+  #arrived = false;
   /** When the last `instruction` event was. */
   #told = -1;
+  /** Low half of the RIP from which records were staged last. */
+  #staged = 0;
 
   constructor(cpu: Cpu, engine: EngineParts) {
     this.cpu = cpu;
     this.#engine = engine;
+    this.#regions = engine.kind === "interpreter" ? engine.regions : undefined;
     this.#i32 = cpu.memory.i32;
+    this.#u16 = cpu.memory.u16;
     this.#at = cpu.base >>> 2;
     this.#i32.fill(-1, (cpu.base + S.NOFETCH) >>> 2, (cpu.base + S.NOFETCH + FTLB_TABLE_BYTES) >>> 2);
     cpu.set64Halves(S.BIAS, BIAS_VALUE, 0);
@@ -306,8 +323,23 @@ export class Processor {
     if (record === LOOKUP_STEP) {
       return this.#finish(this.#enter(handlers, cpu.base + S.STEP, 1), handlers, code);
     }
-    if (left >= BLOCK_MAX) return this.#finish(this.#enter(handlers, record, left), handlers, code);
-    this.#finish(this.#enter(handlers, code.stage(cpu, record, left), left), handlers, code);
+    if (left >= BLOCK_MAX) {
+      if (this.#regions !== undefined) {
+        const given = this.#regions.visit(cpu, record, left, this.#arrived);
+        // Where a region's entry wants more than is left, its instructions are interpreted.
+        const u16 = this.#u16;
+        if (u16[record >>> 1] !== PSEUDO.region || u16[(record + REC.r1) >>> 1]! <= left) {
+          const exit = this.#enter(handlers, record, given);
+          this.#arrived = exit === EXIT_BUDGET;
+          return this.#finish(exit, handlers, code);
+        }
+      } else return this.#finish(this.#enter(handlers, record, left), handlers, code);
+    }
+    this.#arrived = false;
+    // An instruction that comes again repeats itself: alone it may go on to the end of the slice.
+    const rip = i32[at + (S.RIP >>> 2)]!, count = rip === this.#staged ? 1 : left;
+    this.#staged = rip;
+    this.#finish(this.#enter(handlers, code.stage(cpu, record, count), left), handlers, code);
   }
 
   /** Runs the engine from `record` and accounts for what it did. */

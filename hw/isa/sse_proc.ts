@@ -308,16 +308,26 @@ function floatingPoint(cpu: Cpu): number {
 
 // ---- string comparison --------------------------------------------------------------------------------------
 
-/** Elements of 16 bytes as imm[1:0] says: bytes or words, unsigned or signed. */
-function elements(cpu: Cpu, offset: number, imm: number): number[] {
+/** Elements of 16 bytes as imm[1:0] says: bytes or words, unsigned or signed. Puts them into `into`; gives how many they are. */
+function elements(cpu: Cpu, offset: number, imm: number, into: Int32Array): number {
   const at = cpu.base + offset;
   const { u8, u16 } = cpu.memory;
-  const words = (imm & 1) !== 0, signed = (imm & 2) !== 0;
-  return Array.from({ length: words ? 8 : 16 }, (_, n) => {
-    const value = words ? u16[(at >>> 1) + n]! : u8[at + n]!;
-    return !signed ? value : words ? (value << 16) >> 16 : (value << 24) >> 24;
-  });
+  const signed = (imm & 2) !== 0;
+  if (imm & 1) {
+    for (let n = 0; n < 8; n++) {
+      const value = u16[(at >>> 1) + n]!;
+      into[n] = signed ? (value << 16) >> 16 : value;
+    }
+    return 8;
+  }
+  for (let n = 0; n < 16; n++) {
+    const value = u8[at + n]!;
+    into[n] = signed ? (value << 24) >> 24 : value;
+  }
+  return 16;
 }
+/** The operands of the comparison that is being carried out. */
+const first = new Int32Array(16), second = new Int32Array(16);
 
 /** Length given in a register: its magnitude, at most all elements. */
 function explicitLength(value: bigint, count: number): number {
@@ -327,44 +337,38 @@ function explicitLength(value: bigint, count: number): number {
 }
 
 /** Length up to the first zero element. */
-function implicitLength(values: readonly number[]): number {
-  const end = values.indexOf(0);
-  return end < 0 ? values.length : end;
+function implicitLength(values: Int32Array, count: number): number {
+  for (let n = 0; n < count; n++) if (values[n] === 0) return n;
+  return count;
 }
 
-/** IntRes1 of the SDM: one bit per element of `b`, by the aggregation imm[3:2], elements past the end overridden as the SDM's table says. */
-function aggregate(a: readonly number[], la: number, b: readonly number[], lb: number, imm: number): number {
-  const count = a.length;
-  const result = (j: number): boolean => {
-    switch ((imm >> 2) & 3) {
-      case 0: // equal any
-        return j < lb && a.slice(0, la).includes(b[j]!);
-      case 1: // ranges
-        if (j >= lb) return false;
-        for (let i = 0; i + 1 < la; i += 2) if (a[i]! <= b[j]! && b[j]! <= a[i + 1]!) return true;
-        return false;
-      case 2: // equal each
-        return j < la && j < lb ? a[j] === b[j] : j >= la && j >= lb;
-      default: // equal ordered
-        for (let i = 0; i < la && i + j < count; i++) if (i + j >= lb || a[i] !== b[i + j]) return false;
-        return true;
-    }
-  };
+/** Element `j` of IntRes1 of the SDM, by the aggregation imm[3:2], elements past the end overridden as the SDM's table says. */
+function compareElement(j: number, count: number, la: number, lb: number, imm: number): boolean {
+  const value = second[j]!;
+  switch ((imm >> 2) & 3) {
+    case 0: // equal any
+      if (j >= lb) return false;
+      for (let i = 0; i < la; i++) if (first[i] === value) return true;
+      return false;
+    case 1: // ranges
+      if (j >= lb) return false;
+      for (let i = 0; i + 1 < la; i += 2) if (first[i]! <= value && value <= first[i + 1]!) return true;
+      return false;
+    case 2: // equal each
+      return j < la && j < lb ? first[j] === value : j >= la && j >= lb;
+    default: // equal ordered
+      for (let i = 0; i < la && i + j < count; i++) {
+        if (i + j >= lb || first[i] !== second[i + j]) return false;
+      }
+      return true;
+  }
+}
+
+/** The common part, of the elements in `first` and `second`: leaves the index in VTEMP, the mask in VTEMP + 16, gives the flags. SDM vol. 2, "PCMPxSTRx". */
+function stringCompare(cpu: Cpu, imm: number, count: number, la: number, lb: number): number {
+  const all = (1 << count) - 1;
   let bits = 0;
-  for (let j = 0; j < count; j++) if (result(j)) bits |= 1 << j;
-  return bits;
-}
-
-/** The common part: leaves the index in VTEMP, the mask in VTEMP + 16, gives the flags. SDM vol. 2, "PCMPxSTRx". */
-function stringCompare(
-  cpu: Cpu,
-  imm: number,
-  lengths: (a: readonly number[], b: readonly number[]) => [number, number],
-): number {
-  const a = elements(cpu, S.VTEMP, imm), b = elements(cpu, S.VTEMP + 16, imm);
-  const count = a.length, all = (1 << count) - 1;
-  const [la, lb] = lengths(a, b);
-  let bits = aggregate(a, la, b, lb, imm);
+  for (let j = 0; j < count; j++) if (compareElement(j, count, la, lb, imm)) bits |= 1 << j;
   const polarity = (imm >> 4) & 3;
   if (polarity === 1) bits ^= all;
   else if (polarity === 3) bits ^= (1 << lb) - 1;
@@ -387,24 +391,25 @@ function stringCompare(
 
 /** `sse.pcmpestr`: arguments imm, RAX and RDX (sign-extended lengths of the first and second operand). */
 function compareExplicit(cpu: Cpu): number {
-  const la = cpu.arg(1), lb = cpu.arg(2);
-  return stringCompare(
-    cpu,
-    cpu.argLow(0),
-    (a) => [explicitLength(la, a.length), explicitLength(lb, a.length)],
-  );
+  const imm = cpu.argLow(0);
+  const count = elements(cpu, S.VTEMP, imm, first);
+  elements(cpu, S.VTEMP + 16, imm, second);
+  return stringCompare(cpu, imm, count, explicitLength(cpu.arg(1), count), explicitLength(cpu.arg(2), count));
 }
 
 /** `sse.pcmpistr`: argument imm. */
 function compareImplicit(cpu: Cpu): number {
-  return stringCompare(cpu, cpu.argLow(0), (a, b) => [implicitLength(a), implicitLength(b)]);
+  const imm = cpu.argLow(0);
+  const count = elements(cpu, S.VTEMP, imm, first);
+  elements(cpu, S.VTEMP + 16, imm, second);
+  return stringCompare(cpu, imm, count, implicitLength(first, count), implicitLength(second, count));
 }
 
 // ---- integers ---------------------------------------------------------------------------------------------------
 
 /** `sse.phminposuw`: the smallest word of the source and the index of its first occurrence. */
 function minimumPosition(cpu: Cpu): number {
-  const source = elements(cpu, S.VTEMP + 16, 1);
+  const source = Array.from(second.subarray(0, elements(cpu, S.VTEMP + 16, 1, second)));
   const smallest = Math.min(...source);
   cpu.set64(S.VTEMP, BigInt(smallest | (source.indexOf(smallest) << 16)) & 0xffff_ffffn);
   cpu.set64(S.VTEMP + 8, 0n);
@@ -414,11 +419,13 @@ function minimumPosition(cpu: Cpu): number {
 /** `sse.mpsadbw`: sums of four absolute differences, of eight windows of the destination with one block of the source. */
 function multipleSums(cpu: Cpu): number {
   const imm = cpu.argLow(0);
-  const a = elements(cpu, S.VTEMP, 0), b = elements(cpu, S.VTEMP + 16, 0);
-  const first = imm & 4, block = (imm & 3) * 4;
+  const a = first, b = second;
+  elements(cpu, S.VTEMP, 0, a);
+  elements(cpu, S.VTEMP + 16, 0, b);
+  const window = imm & 4, block = (imm & 3) * 4;
   for (let i = 0; i < 8; i++) {
     let sum = 0;
-    for (let k = 0; k < 4; k++) sum += Math.abs(a[first + i + k]! - b[block + k]!);
+    for (let k = 0; k < 4; k++) sum += Math.abs(a[window + i + k]! - b[block + k]!);
     cpu.memory.u16[((cpu.base + S.VTEMP) >>> 1) + i] = sum;
   }
   return EXIT_NONE;

@@ -160,11 +160,17 @@ export function deliverPendingDebug(cpu: Cpu): void {
   deliverEvent(cpu, VECTOR.DB, "trap", -1);
 }
 
+/**
+ * A stack that #AC refuses raises #AC in the delivery of #AC, and so on: benign exceptions never make a double fault, and silicon is stuck
+ * for good. Here the attempt is given up after this many, with nothing delivered: the instruction comes again, so that time passes.
+ */
+const DELIVERIES_MAX = 16;
+
 /** Delivering `vector` raised a fault: delivers that, or a double fault, or shuts down. In VMX non-root operation each step may be a VM exit. */
 function deliverAnother(cpu: Cpu, vector: number, kind: EventKind): void {
   let first = kind === "fault" || kind === "trap" ? vector : -1;
   const guest = cpu.get32(S.VMX_MODE) === 2;
-  for (;;) {
+  for (let tries = 0; tries < DELIVERIES_MAX; tries++) {
     let second = cpu.get32(S.FAULTVECTOR), code = cpu.get32(S.FAULTCODE) | 0;
     if (second === EXIT_VECTOR) {
       completeExit(cpu);

@@ -1,117 +1,207 @@
 /**
- * `deno task agree --count N --seed S`: the same random guests on every engine, stopped at random places, compared by hash. A
- * difference is narrowed down to the instruction after which it first shows, with the fields and bytes that differ.
+ * `deno task agree [boots]`: the same guests on every engine, stopped at random places, compared by hash with the reference engine. A difference is
+ * narrowed down to the instruction after which it first shows, with the fields and bytes that differ.
+ *
+ *     deno task agree --count 200 --seed 1 --engines compiled,auto --threshold 1
+ *     deno task agree --mix programs --seed 17 --count 1 --engines compiled --threshold 1
+ *     deno task agree boots --engines interpreter,compiled
  *
  * Room: `lab/agree/`; imports hw's public face.
  *
  * @module
  */
-import { type EngineKind, Machine, type MachineOptions } from "../../hw/machine.ts";
+import { type EngineKind, ENGINES, Machine, type MachineOptions } from "../../hw/machine.ts";
 import { Random } from "../../hw/random.ts";
-import { RAM_BASE } from "../../hw/state.ts";
+import {
+  choice,
+  describeOptions,
+  flag,
+  integer,
+  type OptionSpec,
+  parseArguments,
+  UsageError,
+} from "../cli/args.ts";
+import { agreeBoots, BOOTS } from "./boots.ts";
+import {
+  compareGuest,
+  type Difference,
+  type EngineChoice,
+  engineName,
+  engineOptions,
+  type Guest,
+} from "./compare.ts";
 import { GUEST_BYTES, type GuestMode, loadRandomGuest } from "./random_guest.ts";
+import { loadRandomProgram, programKind, programOptions } from "./random_program.ts";
 
-/** A place where two engines differ. */
-export interface Disagreement {
+/** A difference on a random guest. */
+export interface Disagreement extends Difference {
   readonly seed: number;
-  readonly mode: GuestMode;
-  /** Both agree after this many steps and not after one more. */
-  readonly step: number;
-  /** Linear address of the instruction executed there, on the reference engine. */
-  readonly rip: string;
-  /** Its bytes. */
-  readonly bytes: string;
-  /** Fields of the processor's block and bytes of RAM that differ: place, interpreter, reference. */
-  readonly differences: readonly string[];
+  /** Of what kind the guest is. */
+  readonly mode: GuestMode | "program";
 }
 
-/** Stops of one guest, the first half of them close together. */
+/** Stops of one noise guest, the first half of them close together. */
 const STOPS = 40;
-const BLOCK_FIELDS_END = 0x900;
+/** Instructions of a random program. */
+const PROGRAM_STEPS = 150_000;
+/** The oracle of the random mixes. */
+const REFERENCE: EngineChoice = { engine: "reference" };
 
-/** Runs one guest on both engines; the first disagreement, or undefined. */
+/** The noise of `seed` as a guest. */
+function noise(seed: number, mode: GuestMode, options: MachineOptions): Guest {
+  const random = new Random(seed ^ 0x5555);
+  return {
+    make(engine) {
+      const machine = new Machine({ ...options, memory: GUEST_BYTES, ...engineOptions(engine) });
+      loadRandomGuest(machine, seed, mode);
+      return machine;
+    },
+    stops: Array.from({ length: STOPS }, (_, k) => 1 + random.next() % (k < STOPS / 2 ? 40 : 400)),
+  };
+}
+
+/** Runs one noise guest on two engines; the first disagreement, or undefined. */
 export function compareEngines(
   seed: number,
   mode: GuestMode,
   options: MachineOptions = {},
+  engine: EngineChoice = { engine: "interpreter" },
+  oracle: EngineChoice = REFERENCE,
 ): Disagreement | undefined {
-  const make = (engine: EngineKind) => {
-    const machine = new Machine({ ...options, memory: GUEST_BYTES, engine });
-    loadRandomGuest(machine, seed, mode);
-    return machine;
-  };
-  const interpreter = make("interpreter"), reference = make("reference");
-  const random = new Random(seed ^ 0x5555);
-  let at = 0;
-  for (let k = 0; k < STOPS; k++) {
-    const steps = 1 + random.next() % (k < STOPS / 2 ? 40 : 400);
-    const a = interpreter.run({ steps }), b = reference.run({ steps });
-    if (a.reason !== b.reason || interpreter.hash() !== reference.hash()) {
-      return narrow(make, seed, mode, at, at + steps);
-    }
-    at += steps;
-    if (a.reason !== "steps") return undefined;
-  }
-  return undefined;
+  const found = compareGuest(noise(seed, mode, options), engine, oracle);
+  return found && { seed, mode, ...found };
 }
 
-/** Finds the step in (from, to] at which the engines part, each time from the start, so that lines run as they did. */
-function narrow(
-  make: (engine: EngineKind) => Machine,
+/** How long a random program runs, and how often it is stopped. */
+export interface ProgramRun {
+  /** Instructions. */
+  readonly steps?: number;
+  /** Options that go before those of the seed. */
+  readonly options?: MachineOptions;
+}
+
+/** Runs one random program on two engines; the first disagreement, or undefined. */
+export function comparePrograms(
   seed: number,
-  mode: GuestMode,
-  from: number,
-  to: number,
-): Disagreement {
-  const reference = make("reference");
-  if (from > 0) reference.run({ steps: from });
-  for (let step = from; step < to; step++) {
-    const cpu = reference.cpus[0]!;
-    const linear = Number(cpu.linearRip & 0x3f_ffffn);
-    const bytes = [...reference.memory.u8.subarray(RAM_BASE + linear, RAM_BASE + linear + 15)]
-      .map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    const rip = cpu.linearRip.toString(16);
-    reference.run({ steps: 1 });
-    const interpreter = make("interpreter");
-    interpreter.run({ steps: step + 1 });
-    if (interpreter.hash() === reference.hash()) continue;
-    const differences: string[] = [];
-    const other = interpreter.cpus[0]!;
-    for (let offset = 0; offset < BLOCK_FIELDS_END; offset += 4) {
-      const x = other.get32(offset), y = cpu.get32(offset);
-      if (x !== y) differences.push(`block+${offset.toString(16)} ${x.toString(16)} ${y.toString(16)}`);
-    }
-    for (let i = RAM_BASE; i < RAM_BASE + GUEST_BYTES && differences.length < 40; i++) {
-      const x = interpreter.memory.u8[i]!, y = reference.memory.u8[i]!;
-      if (x !== y) differences.push(`ram ${(i - RAM_BASE).toString(16)} ${x.toString(16)} ${y.toString(16)}`);
-    }
-    return { seed, mode, step, rip, bytes, differences };
+  engine: EngineChoice,
+  oracle: EngineChoice = REFERENCE,
+  { steps = PROGRAM_STEPS, options = {} }: ProgramRun = {},
+): Disagreement | undefined {
+  const random = new Random(seed, 0x7374_6f70);
+  const stops: number[] = [];
+  // Mostly few and long stretches, so that code becomes hot; between them crowds of short ones.
+  for (let at = 0; at < steps;) {
+    const crowd = random.between(1, 12), high = [8, 60, 700][random.between(0, 2)]!;
+    const some = [
+      random.between(1, Math.max(1000, steps >> 2)),
+      ...Array.from({ length: crowd }, () => random.between(1, high)),
+    ];
+    stops.push(...some);
+    at += some.reduce((sum, one) => sum + one, 0);
   }
-  return { seed, mode, step: to, rip: "", bytes: "", differences: ["only in a run that stops elsewhere"] };
+  const found = compareGuest(
+    {
+      make(choice) {
+        const machine = new Machine({ ...programOptions(seed), ...options, ...engineOptions(choice) });
+        loadRandomProgram(machine, seed);
+        return machine;
+      },
+      stops,
+    },
+    engine,
+    oracle,
+  );
+  return found && { seed, mode: "program", ...found };
 }
 
-/** The command: exits 1 on the first disagreement. */
-function main(args: readonly string[]): number {
-  const value = (name: string, fallback: number) => {
-    const at = args.indexOf(name);
-    const number = at < 0 ? fallback : Number(args[at + 1]);
-    if (!Number.isInteger(number) || number < 0) throw new RangeError(`${name} takes a whole number`);
-    return number;
-  };
-  const count = value("--count", 100), seed = value("--seed", 1);
+// ---- the command
+
+/** A list of engines. */
+function engines(help: string): OptionSpec<EngineKind[]> {
+  const one = choice(ENGINES, help);
+  return { value: "NAME,…", help, parse: (text) => text.split(",").map((word) => one.parse(word)) };
+}
+
+const MIXES = ["noise", "programs", "all"] as const;
+const TLBS = ["fast", "geometry", "sticky"] as const;
+const OPTIONS = {
+  count: integer("N", "guests of each kind; default: 100", 0, 1e9),
+  seed: integer("S", "seed of the first; default: 1", 0, 2 ** 32),
+  engines: engines(`engines to compare; default: ${ENGINES.filter((one) => one !== "reference").join(",")}`),
+  threshold: integer("N", "executions after which those that compile do so; default: theirs", 0, 1e9),
+  oracle: choice(ENGINES, "whom to compare with; default: reference"),
+  mix: choice(MIXES, "noise: random bytes; programs: random programs; default: all"),
+  steps: integer("N", `instructions of a random program; default: ${PROGRAM_STEPS}`, 1, 1e9),
+  tlb: choice(TLBS, "the TLB of all machines; default: fast, for programs as the seed says"),
+  keep: flag("go on after a difference, and say at the end how many there were"),
+  boots: { value: "NAME,…", help: `with "boots", which; default: all of ${BOOTS.join(", ")}`, parse: boots },
+  help: flag("print this"),
+};
+
+function boots(text: string): (typeof BOOTS)[number][] {
+  const one = choice(BOOTS, "");
+  return text.split(",").map((word) => one.parse(word));
+}
+
+/** The command: false on a disagreement. */
+async function main(args: readonly string[]): Promise<boolean> {
+  const { options, positional, rest } = parseArguments(OPTIONS, args);
+  if (options.help) {
+    console.log(`deno task agree [boots] [options]\n\n${describeOptions(OPTIONS)}`);
+    return true;
+  }
+  const stray = positional.find((word, i) => i > 0 || word !== "boots") ?? rest[0];
+  if (stray !== undefined) throw new UsageError(`"${stray}" is no option`);
+  const named = options.engines ?? ENGINES.filter((one) => one !== "reference");
+  const choices = named.map((engine): EngineChoice =>
+    engine === "interpreter" || engine === "reference" || options.threshold === undefined
+      ? { engine }
+      : { engine, threshold: options.threshold }
+  );
+  if (positional[0] === "boots") return await agreeBoots(choices, options.boots ?? BOOTS);
+
+  const oracle: EngineChoice = { engine: options.oracle ?? "reference" };
+  const count = options.count ?? 100, seed = options.seed ?? 1, mix = options.mix ?? "all";
+  const tlb = options.tlb === undefined ? {} : { tlb: options.tlb };
+  let guests = 0, bad = 0;
   for (let i = 0; i < count; i++) {
-    for (const mode of [0, 1, 2] as const) {
-      const found = compareEngines(seed + i, mode);
-      if (found) {
-        console.log(JSON.stringify(found, null, 2));
-        return 1;
+    const found: (Disagreement | undefined)[] = [];
+    for (const engine of choices) {
+      if (mix !== "programs") {
+        for (const mode of [0, 1, 2] as const) {
+          found.push(compareEngines(seed + i, mode, tlb, engine, oracle));
+        }
+      }
+      if (mix !== "noise") {
+        const run = { options: tlb, ...(options.steps === undefined ? {} : { steps: options.steps }) };
+        found.push(comparePrograms(seed + i, engine, oracle, run));
       }
     }
+    guests += found.length;
+    for (const one of found) {
+      if (one === undefined) continue;
+      bad++;
+      console.log(
+        JSON.stringify(one.mode === "program" ? { ...one, kind: programKind(one.seed) } : one, null, 2),
+      );
+      if (!options.keep) return false;
+    }
   }
+  const who = choices.map(engineName).join(", ");
   console.log(
-    `${3 * count} random guests from seed ${seed} on: interpreter and reference agree at every stop`,
+    bad === 0
+      ? `${guests} random guests from seed ${seed} on: ${who} and ${engineName(oracle)} agree at every stop`
+      : `${bad} of ${guests} random guests from seed ${seed} on: ${who} and ${engineName(oracle)} disagree`,
   );
-  return 0;
+  return bad === 0;
 }
 
-if (import.meta.main) Deno.exit(main(Deno.args));
+if (import.meta.main) {
+  try {
+    Deno.exit(await main(Deno.args) ? 0 : 1);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(error.message);
+    Deno.exit(2);
+  }
+}

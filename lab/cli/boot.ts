@@ -22,6 +22,7 @@ import {
   texts,
   UsageError,
 } from "./args.ts";
+import { useHugePages } from "../huge_pages.ts";
 import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
 import { rootArchives } from "./root_archive.ts";
@@ -128,6 +129,7 @@ async function main(args: readonly string[]): Promise<number> {
       const output = (bytes: Uint8Array) => tap.take(bytes);
       return Promise.resolve(orUsageError(() => {
         machine = new Machine({ ...machineOptions(options), gates: true, serial: { output } });
+        useHugePages(machine.memory);
         kernel = bootKernel(machine, {
           archives,
           exec: commands,

@@ -7,14 +7,19 @@
  * @module
  */
 import { TICKS_PER_SECOND } from "../../hw/clock.ts";
-import type { Machine, MachineStop } from "../../hw/machine.ts";
+import type { EngineKind, Machine, MachineStop } from "../../hw/machine.ts";
 import { RFLAGS, S } from "../../hw/state.ts";
 import type { Until } from "./machine_options.ts";
 import type { Terminal } from "./terminal.ts";
 import { setImmediate } from "node:timers";
 
 /** Instructions of a piece, by engine: some 20 to 100 ms. */
-const PIECE = { interpreter: 10_000_000, reference: 30_000 } as const;
+const PIECE: Readonly<Record<EngineKind, number>> = {
+  interpreter: 10_000_000,
+  reference: 30_000,
+  compiled: 10_000_000,
+  auto: 10_000_000,
+};
 /** Instructions of a piece while a text is waited for: what follows it is not carried out, whatever the engine. */
 const PIECE_WATCHED = 10_000;
 /** With a person at the terminal, a piece also ends after so many ticks (10 ms of the machine). */

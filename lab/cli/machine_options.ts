@@ -107,7 +107,7 @@ export const machineSpecs = {
     ["fast", "geometry", "sticky"],
     "TLB: large and quick, sized as the model's, or keeping all it may",
   ),
-  engine: choice(ENGINES, "how instructions are carried out (default interpreter)"),
+  engine: choice(ENGINES, "how instructions are carried out"),
   seed: integer("N", "seed of all chance (default 1)", 0, 2 ** 32 - 1),
   disk: text("FILE", "image of a virtio block device; writes go to the file"),
   sanitizer: flag("report every use of a translation that the page tables no longer grant"),

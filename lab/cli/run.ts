@@ -8,6 +8,7 @@
 import { loadImage } from "../../hw/boot/image.ts";
 import { Machine } from "../../hw/machine.ts";
 import { describeOptions, parseArguments, text, texts, UsageError } from "./args.ts";
+import { useHugePages } from "../huge_pages.ts";
 import { answeredAtOnce, orUsageError, runFrontEnd, runMain } from "./frontend.ts";
 import { machineOptions, machineSpecs } from "./machine_options.ts";
 import { readNamedFile } from "./read_file.ts";
@@ -50,6 +51,7 @@ async function main(args: readonly string[]): Promise<number> {
           ...machineOptions(options),
           serial: { output: (bytes) => tap.take(bytes) },
         });
+        useHugePages(machine.memory);
         loadImage(machine, image, {
           ...(options.append === undefined ? {} : { commandLine: options.append }),
           modules,

@@ -72,6 +72,11 @@ export const HOST_FUNCTIONS: Readonly<Record<string, { parameters: number; resul
   spillFlush: { parameters: 1, result: false },
   /** (base, ptr, limit, offset, seg, bytes | write << 16): 0, or nonzero with S.EXIT set. */
   segCheck: { parameters: 6, result: true },
+  /** Of compiled regions, as those above: the instruction's offset in its page and what is left of the slice instead of ptr and limit. */
+  regionLoad: { parameters: 6, result: true },
+  regionStore: { parameters: 6, result: true },
+  regionRmw: { parameters: 6, result: true },
+  regionSegCheck: { parameters: 6, result: true },
   /** (base, ptr, limit, info): iterations done. */
   bulk: { parameters: 4, result: true },
 };
@@ -132,11 +137,28 @@ export abstract class WasmBase {
   /** Starts a new handler: all locals are free again. `head`: a local with the record's first eight bytes, if there is one. */
   begin(code: CodeWriter, form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
     this.w = code;
-    for (const pool of this.#pools.values()) pool.used = 0;
+    this.freeLocals();
     this.continueWith(form, hasIndex, exits, head);
   }
-  /** Starts the next instruction of a fused handler: locals of the previous one stay alive. */
-  continueWith(form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
+  /** No value made so far is used again: their locals are free. */
+  protected freeLocals(): void {
+    for (const pool of this.#pools.values()) pool.used = 0;
+  }
+  /** Of the values made so far, only those in these locals are used again. */
+  protected keepLocals(kept: ReadonlySet<number>): void {
+    for (const pool of this.#pools.values()) {
+      let live = 0;
+      for (let i = 0; i < pool.used; i++) {
+        const index = pool.indices[i]!;
+        if (!kept.has(index)) continue;
+        pool.indices[i] = pool.indices[live]!;
+        pool.indices[live++] = index;
+      }
+      pool.used = live;
+    }
+  }
+  /** Starts a description's bookkeeping; the operands are located after it. */
+  protected beginDescription(form: Form, hasIndex: boolean, exits: Exits): void {
     this.form = form;
     this.hasIndex = hasIndex;
     this.exits = exits;
@@ -145,6 +167,10 @@ export abstract class WasmBase {
     this.flagsAreDead = false;
     this.#registerOffsets.clear();
     this.#heldAddresses.clear();
+  }
+  /** Starts the next instruction of a fused handler: locals of the previous one stay alive. */
+  continueWith(form: Form, hasIndex: boolean, exits: Exits, head?: number): void {
+    this.beginDescription(form, hasIndex, exits);
     this.#head = head ?? this.#loadHead();
     for (const o of form.operands) {
       if (o.fixed === undefined && (o.kind === "reg" || o.kind === "xmm" || o.kind === "mm")) {

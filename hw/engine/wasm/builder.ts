@@ -154,8 +154,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
   }
   #stackOffset(delta: number): WasmInt {
     const w = this.w;
-    this.pushBase();
-    w.memory(OP.i64_load, S.GPR + 4 * 8);
+    this.push(this.reg(64, 4));
     if (delta !== 0) {
       w.i64Const(BigInt(delta));
       w.op(OP.i64_add);
@@ -240,7 +239,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     this.last = undefined;
   }
   /** Pushes IP of this instruction (with `advance`, of the next one). */
-  #pushIp(advance: boolean): void {
+  protected pushIp(advance: boolean): void {
     const w = this.w;
     this.pushBase();
     w.memory(OP.i64_load, S.RIPPAGE);
@@ -255,7 +254,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     if (this.form.mode !== 2) this.cut(32);
   }
   nextIp(): WasmInt {
-    this.#pushIp(true);
+    this.pushIp(true);
     return this.take();
   }
   relTarget(_o: Operand): WasmInt {
@@ -269,10 +268,10 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     return this.take();
   }
   checkTarget(target: WasmInt): void {
-    const w = this.w;
     if (this.form.mode === 2) {
       // Canonical: bits 63:47 equal; with CR4.LA57 = 1 bits 63:56 are enough.
       const outside = (shift: number) => {
+        const w = this.w;
         this.push(target);
         w.i64Const(BigInt(shift));
         w.op(OP.i64_shr_s);
@@ -358,7 +357,7 @@ export class WasmBuilder extends WasmFlags implements Builder<WasmInt, WasmCond,
     this.effects.reads = true;
     args.forEach((value, i) => this.setState(S.ARG + i * 8, 64, value));
     this.pushBase();
-    this.#pushIp(advance);
+    this.pushIp(advance);
     w.memory(OP.i64_store, S.RIP);
     this.pushBase();
     w.localGet(P.ptr);

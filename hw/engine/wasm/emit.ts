@@ -100,6 +100,8 @@ export const OP = {
   i32_shl: 0x74,
   i32_shr_s: 0x75,
   i32_shr_u: 0x76,
+  i32_rotl: 0x77,
+  i32_rotr: 0x78,
   i64_clz: 0x79,
   i64_ctz: 0x7a,
   i64_popcnt: 0x7b,
@@ -135,6 +137,7 @@ export const OP = {
   i32_wrap_i64: 0xa7,
   i64_extend_i32_s: 0xac,
   i64_extend_i32_u: 0xad,
+  f64_convert_i32_s: 0xb7,
   i64_reinterpret_f64: 0xbd,
   i32_reinterpret_f32: 0xbc,
   f32_reinterpret_i32: 0xbe,
@@ -173,7 +176,14 @@ export class CodeWriter {
     this.#bytes[this.#length++] = value;
   }
   append(bytes: Uint8Array): void {
-    for (const value of bytes) this.byte(value);
+    const end = this.#length + bytes.length;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(Math.max(end, this.#bytes.length * 2));
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    this.#bytes.set(bytes, this.#length);
+    this.#length = end;
   }
   /** Unsigned LEB128 of a number below 2^32. */
   u32(value: number): void {
@@ -256,6 +266,12 @@ export class CodeWriter {
     this.simd(code);
     this.u32(NO_ALIGN);
     this.u32(offset);
+  }
+  /** memory.copy = 10, memory.fill = 11, with their memory indices, all 0. */
+  bulkMemory(code: 10 | 11, memories: 1 | 2): void {
+    this.byte(0xfc);
+    this.u32(code);
+    for (let i = 0; i < memories; i++) this.byte(0);
   }
   call(index: number): void {
     this.byte(OP.call);

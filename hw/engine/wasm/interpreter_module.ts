@@ -22,6 +22,7 @@ import {
   REC,
   RECORD_BYTES,
   S,
+  SEG,
 } from "../../state.ts";
 import { describe } from "../../isa/prologue.ts";
 import type { Form } from "../../isa/form.ts";
@@ -43,9 +44,19 @@ export const PSEUDO = {
   nextPage: 4,
   /** Raises the exception whose vector is in r0, with error code r1 if r2 = 1. */
   exception: 5,
+  /**
+   * Enters a compiled region: table slot in `rare`, number of the entry in r0, instructions that it wants to have left in r1, and
+   * in `disp` the address of a copy of the record that stood here, in the lower half of `imm` how far the page is from the region's first.
+   */
+  region: 6,
   /** Number of the first instruction handler. */
-  first: 6,
+  first: 7,
 } as const;
+
+/** What a region returns where it is not an EXIT_ code, with which the interpreter leaves: go on at RIP. */
+export const REGION_JUMPED = 0;
+/** The same, and privilege or translation may have changed. */
+export const REGION_RESYNC = 0x100;
 
 /** What a called handler returns instead of the next record's address. */
 const CALLED = { fault: 0, jump: 1, end: 2, again: 3, resync: 4 } as const;
@@ -97,17 +108,21 @@ export function writeInterpreter(
   const left = builder.newLocal(T.i32);
   /** The first eight bytes of the record. */
   const head = builder.newLocal(T.i64);
+  /** S.CODEMODE, as long as the function runs. */
+  const mode = builder.newLocal(T.i32);
   builder.reserveLocals();
   const tails = new Tails(w, base, left);
 
+  tails.load32(S.CODEMODE);
+  w.localSet(mode);
   const loop = w.open(OP.loop);
-  const fault = w.open(OP.block);
   const end = w.open(OP.block);
   const leave = w.open(OP.block);
   const again = w.open(OP.block);
   const jumped = w.open(OP.block);
   const jump = w.open(OP.block);
   const resync = w.open(OP.block);
+  const fault = w.open(OP.block);
   const direct = w.open(OP.block);
   const exits: Exits = {
     inline: true,
@@ -207,6 +222,67 @@ export function writeInterpreter(
   });
   tails.store32(S.EXIT, () => w.i32Const(EXIT_FAULT));
   w.branch(OP.br, fault);
+  // region
+  openHandler();
+  tails.count(0);
+  w.localGet(left);
+  w.localGet(P.ptr);
+  w.memory(OP.i32_load16_u, REC.r1);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.op(OP.i32_lt_s);
+  w.open(OP.if);
+  tails.storeRecordIp();
+  tails.storeLeft();
+  w.i32Const(EXIT_BUDGET);
+  w.op(OP.return);
+  w.close();
+  for (const index of [P.ptr, P.limit, P.ctx]) w.localGet(index);
+  w.i32Const(base);
+  w.localGet(P.ptr);
+  w.memory(OP.i32_load16_u, REC.rare);
+  w.op(OP.call_indirect);
+  w.u32(calledType);
+  w.u32(0);
+  w.localTee(target);
+  w.open(OP.if);
+  w.localGet(target);
+  w.i32Const(REGION_RESYNC);
+  w.op(OP.i32_eq);
+  w.open(OP.if);
+  // The tail counts one instruction more, which the region has counted already.
+  tails.load32(S.REMAINING);
+  w.i32Const(1);
+  w.op(OP.i32_add);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.localSet(P.limit);
+  w.i32Const(0);
+  w.localSet(P.ptr);
+  w.branch(OP.br, resync);
+  w.close();
+  w.localGet(target);
+  w.i32Const(EXIT_FAULT);
+  w.op(OP.i32_eq);
+  w.open(OP.if);
+  tails.load32(S.REMAINING);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.localSet(P.limit);
+  w.i32Const(0);
+  w.localSet(P.ptr);
+  writeDelivery(module, tails, w, base, resync, end);
+  w.close();
+  w.localGet(target);
+  w.op(OP.return);
+  w.close();
+  tails.load32(S.REMAINING);
+  w.i32Const(RECORD_SHIFT);
+  w.op(OP.i32_shl);
+  w.localSet(left);
+  tails.load64(S.RIP);
+  w.localSet(ip);
+  w.branch(OP.br, jumped);
 
   const effects = handlers.map((handler) => {
     openHandler();
@@ -229,19 +305,47 @@ export function writeInterpreter(
   w.localSet(ip);
   writeDirectCanonicalCheck(tails, w, ip, fault);
   w.branch(OP.br, jumped);
-  w.close(); // resync: count, then a jump in the context that is in force now
+  w.close(); // fault: delivered here if it can be, which counts as one instruction; else the run loop does it
+  tails.storeRecordIp();
+  tails.storeRemaining(0);
+  writeDelivery(module, tails, w, base, resync, end);
+  tails.load32(S.EXIT);
+  w.op(OP.return);
+  w.close(); // resync: count, then a jump in the context that is in force now, if records and slot tables are still of the right mode
   tails.count(1);
   tails.load32(S.CODEMODE);
-  w.i32Const(2);
+  w.localGet(mode);
   w.op(OP.i32_ne);
   w.branch(OP.br_if, leave);
+  tails.load64(S.RIP);
+  w.localSet(ip);
+  w.localGet(mode);
+  w.i32Const(2);
+  w.op(OP.i32_ne);
+  w.open(OP.if);
+  // Outside 64-bit mode: CS flat, as it was.
+  tails.load64(S.SEGBASE + SEG.CS * 8);
+  w.op(OP.i64_eqz);
+  w.op(OP.i32_eqz);
+  tails.load32(S.SEGLIMIT + SEG.CS * 4);
+  w.i32Const(-1);
+  w.op(OP.i32_ne);
+  w.op(OP.i32_or);
+  w.localGet(FETCH);
+  w.i32Const(base + S.NOFETCH);
+  w.op(OP.i32_eq);
+  w.op(OP.i32_or);
+  w.branch(OP.br_if, leave);
+  w.localGet(ip);
+  w.i64Const(0xffff_ffffn);
+  w.op(OP.i64_and);
+  w.localSet(ip);
+  w.close();
   tails.load32(S.TLBCTX);
   w.localTee(P.ctx);
   w.i32Const(FTLB_FETCH);
   w.op(OP.i32_add);
   w.localSet(FETCH);
-  tails.load64(S.RIP);
-  w.localSet(ip);
   w.branch(OP.br, jumped);
   w.close(); // jump: count
   tails.count(1);
@@ -281,6 +385,32 @@ export function writeInterpreter(
   w.localGet(target);
   tails.goOn(loop);
   w.close();
+  w.op(OP.else);
+  // A page that is not in the fetch table: walked here if its code is decoded. Not with so little left that the slice might end before
+  // the instruction: what comes then could keep it from being fetched.
+  w.localGet(left);
+  w.i32Const(BLOCK_MAX * RECORD_BYTES);
+  w.op(OP.i32_ge_s);
+  w.open(OP.if);
+  w.i32Const(base);
+  w.localGet(ip);
+  w.op(OP.i32_wrap_i64);
+  w.localGet(ip);
+  w.i64Const(32n);
+  w.op(OP.i64_shr_u);
+  w.op(OP.i32_wrap_i64);
+  w.call(module.importFunction("fetchMiss", [T.i32, T.i32, T.i32], [T.i32]));
+  w.localTee(target);
+  w.open(OP.if);
+  tails.store64(S.RIPPAGE, () => {
+    w.localGet(ip);
+    w.i64Const(-4096n);
+    w.op(OP.i64_and);
+  });
+  w.localGet(target);
+  tails.goOn(loop);
+  w.close();
+  w.close();
   w.close();
   tails.store64(S.RIP, () => w.localGet(ip));
   tails.storeLeft();
@@ -289,6 +419,22 @@ export function writeInterpreter(
   w.op(OP.return);
   w.close(); // again
   tails.count(1);
+  // Staged alone, an instruction may be repeated as long as there is anything left.
+  w.localGet(P.ptr);
+  w.memory(OP.i32_load16_u, RECORD_BYTES + REC.handler);
+  w.i32Const(PSEUDO.stop);
+  w.op(OP.i32_eq);
+  w.localGet(left);
+  w.i32Const(0);
+  w.op(OP.i32_gt_s);
+  w.op(OP.i32_and);
+  w.open(OP.if);
+  w.localGet(P.ptr);
+  w.localGet(left);
+  w.op(OP.i32_add);
+  w.localSet(P.limit);
+  w.branch(OP.br, loop);
+  w.close();
   w.localGet(P.ptr);
   tails.goOn(loop);
   w.close(); // leave: counted already
@@ -298,11 +444,6 @@ export function writeInterpreter(
   w.close(); // end
   tails.storeRemaining(1);
   w.i32Const(EXIT_END);
-  w.op(OP.return);
-  w.close(); // fault
-  tails.storeRecordIp();
-  tails.storeRemaining(0);
-  tails.load32(S.EXIT);
   w.op(OP.return);
   w.close(); // loop
   w.op(OP.unreachable);
@@ -490,6 +631,33 @@ class Tails {
     w.op(OP.return);
   }
 }
+/**
+ * Delivers the pending fault in wasm if S.EXIT says that there is one, and if it can be (events.ts); RIP and REMAINING are exact. Falls
+ * through if not.
+ */
+function writeDelivery(
+  module: ModuleWriter,
+  tails: Tails,
+  w: CodeWriter,
+  base: number,
+  resync: number,
+  end: number,
+): void {
+  tails.load32(S.EXIT);
+  w.i32Const(EXIT_FAULT);
+  w.op(OP.i32_eq);
+  w.open(OP.if);
+  const not = w.open(OP.block);
+  w.i32Const(base);
+  w.call(module.importFunction("deliverFault", [T.i32], [T.i32]));
+  w.op(OP.br_table);
+  w.u32(2);
+  // DELIVERED: NOT, RESYNC, END.
+  for (const label of [not, resync, end]) w.u32(w.depth - label);
+  w.close();
+  w.close();
+}
+
 /** A direct jump that leaves the canonical range raises #GP(0) on the jump; within ±2 GiB only bits from 47 up tell. */
 function writeDirectCanonicalCheck(tails: Tails, w: CodeWriter, ip: number, fault: number): void {
   w.localGet(ip);

@@ -15,7 +15,7 @@ import { OP } from "./emit.ts";
 import { WasmIntegers } from "./integers.ts";
 
 /** What set the flags last within this handler. */
-type LastFlags =
+export type LastFlags =
   | {
     readonly kind: "add" | "sub";
     readonly w: Width;
@@ -41,16 +41,28 @@ export abstract class WasmFlags extends WasmIntegers {
 
   /** FRES := r sign-extended; then FCV := the i64 that `vector` pushes. */
   #storeFlags(width: Width, r: WasmInt, vector: () => void): void {
-    const w = this.w;
     this.effects.sets = true;
     if (this.flagsAreDead) return;
+    this.storeFlagWord(S.FRES, () => {
+      this.push(r);
+      this.signExtend(width);
+    });
+    this.storeFlagWord(S.FCV, vector);
+  }
+  /** Sets S.FRES or S.FCV to the i64 that `push` pushes. */
+  protected storeFlagWord(offset: number, push: () => void): void {
     this.pushBase();
-    this.push(r);
-    this.signExtend(width);
-    w.memory(OP.i64_store, S.FRES);
+    push();
+    this.w.memory(OP.i64_store, offset);
+  }
+  /** Pushes S.FRES or S.FCV as i64. */
+  protected pushFlagWord(offset: number): void {
     this.pushBase();
-    vector();
-    w.memory(OP.i64_store, S.FCV);
+    this.w.memory(OP.i64_load, offset);
+  }
+  #flagWord(offset: number): WasmInt {
+    this.pushFlagWord(offset);
+    return this.take();
   }
   /** Turns the carry vector in `vector` into FCV's form and pushes it. */
   #pushCarryForm(width: Width, vector: WasmInt): void {
@@ -139,7 +151,7 @@ export abstract class WasmFlags extends WasmIntegers {
     const w = this.w;
     this.effects.sets = true;
     if (this.flagsAreDead) return;
-    const carry = this.and(this.state(S.FCV, 64), this.imm(1n << 63n));
+    const carry = this.and(this.#flagWord(S.FCV), this.imm(1n << 63n));
     this.#storeFlags(width, r, () => {
       this.push(carry);
       this.push(carry);
@@ -199,29 +211,29 @@ export abstract class WasmFlags extends WasmIntegers {
     const cf = flags.CF ?? (flags.OF || result ? this.#flag("CF") : undefined);
     if (!result) {
       // CF, OF and AF have bits of their own.
-      const fcv = this.variable(this.state(S.FCV, 64));
+      const fcv = this.variable(this.#flagWord(S.FCV));
       if (cf && of) {
-        this.pushBase();
-        this.push(fcv.get());
-        w.i64Const(0x3fff_ffff_ffff_ffffn);
-        w.op(OP.i64_and);
-        this.#pushBit(cf, 63);
-        w.op(OP.i64_or);
-        this.#pushBit(cf, 62);
-        this.#pushBit(of, 62);
-        w.op(OP.i64_xor);
-        w.op(OP.i64_or);
-        w.memory(OP.i64_store, S.FCV);
+        this.storeFlagWord(S.FCV, () => {
+          this.push(fcv.get());
+          w.i64Const(0x3fff_ffff_ffff_ffffn);
+          w.op(OP.i64_and);
+          this.#pushBit(cf, 63);
+          w.op(OP.i64_or);
+          this.#pushBit(cf, 62);
+          this.#pushBit(of, 62);
+          w.op(OP.i64_xor);
+          w.op(OP.i64_or);
+        });
       }
-      if (flags.AF) {
-        this.pushBase();
-        this.pushBase();
-        w.memory(OP.i64_load, S.FCV);
-        w.i64Const(-9n);
-        w.op(OP.i64_and);
-        this.#pushBit(flags.AF, 3);
-        w.op(OP.i64_or);
-        w.memory(OP.i64_store, S.FCV);
+      const { AF } = flags;
+      if (AF) {
+        this.storeFlagWord(S.FCV, () => {
+          this.pushFlagWord(S.FCV);
+          w.i64Const(-9n);
+          w.op(OP.i64_and);
+          this.#pushBit(AF, 3);
+          w.op(OP.i64_or);
+        });
       }
       return;
     }
@@ -232,26 +244,26 @@ export abstract class WasmFlags extends WasmIntegers {
     const carry = cf ?? this.#flag("CF");
     const overflow = of ?? this.#flag("OF");
     // FRES := ZF ? 0 : 1, whose natural SF is 0 and natural PF is ZF; the deltas say the rest.
-    this.pushBase();
-    this.pushC(zf);
-    w.op(OP.i32_eqz);
-    w.op(OP.i64_extend_i32_u);
-    w.memory(OP.i64_store, S.FRES);
-    this.pushBase();
-    this.#pushBit(carry, 63);
-    this.#pushBit(carry, 62);
-    this.#pushBit(overflow, 62);
-    w.op(OP.i64_xor);
-    w.op(OP.i64_or);
-    this.#pushBit(af, 3);
-    w.op(OP.i64_or);
-    this.#pushBit(sf, 0);
-    w.op(OP.i64_or);
-    this.#pushBit(pf, 8);
-    this.#pushBit(zf, 8);
-    w.op(OP.i64_xor);
-    w.op(OP.i64_or);
-    w.memory(OP.i64_store, S.FCV);
+    this.storeFlagWord(S.FRES, () => {
+      this.pushC(zf);
+      w.op(OP.i32_eqz);
+      w.op(OP.i64_extend_i32_u);
+    });
+    this.storeFlagWord(S.FCV, () => {
+      this.#pushBit(carry, 63);
+      this.#pushBit(carry, 62);
+      this.#pushBit(overflow, 62);
+      w.op(OP.i64_xor);
+      w.op(OP.i64_or);
+      this.#pushBit(af, 3);
+      w.op(OP.i64_or);
+      this.#pushBit(sf, 0);
+      w.op(OP.i64_or);
+      this.#pushBit(pf, 8);
+      this.#pushBit(zf, 8);
+      w.op(OP.i64_xor);
+      w.op(OP.i64_or);
+    });
   }
 
   flag(name: FlagName): WasmCond {
@@ -272,8 +284,8 @@ export abstract class WasmFlags extends WasmIntegers {
       case "PF":
         return this.#condition(10);
       case "AF": {
-        this.pushBase();
-        this.w.memory(OP.i32_load, S.FCV);
+        this.pushFlagWord(S.FCV);
+        this.w.op(OP.i32_wrap_i64);
         this.w.i32Const(3);
         this.w.op(OP.i32_shr_u);
         this.w.i32Const(1);
@@ -287,11 +299,11 @@ export abstract class WasmFlags extends WasmIntegers {
     return this.#condition(cc);
   }
   #condition(cc: number): WasmCond {
-    const positive = this.#fusedCondition(cc & ~1) ?? this.#storedCondition(cc & ~1);
+    const positive = this.fusedCondition(cc & ~1) ?? this.storedCondition(cc & ~1);
     return cc & 1 ? this.notC(positive) : positive;
   }
   /** The condition from the operation that set the flags in this handler, if that is simpler. */
-  #fusedCondition(cc: number): WasmCond | undefined {
+  protected fusedCondition(cc: number): WasmCond | undefined {
     const last = this.last;
     if (!last) return undefined;
     const zero = this.imm(0);
@@ -312,16 +324,10 @@ export abstract class WasmFlags extends WasmIntegers {
     }
     return undefined;
   }
-  #storedCondition(cc: number): WasmCond {
+  protected storedCondition(cc: number): WasmCond {
     const w = this.w;
-    const fres = () => {
-      this.pushBase();
-      w.memory(OP.i64_load, S.FRES);
-    };
-    const fcv = () => {
-      this.pushBase();
-      w.memory(OP.i64_load, S.FCV);
-    };
+    const fres = () => this.pushFlagWord(S.FRES);
+    const fcv = () => this.pushFlagWord(S.FCV);
     const negative = () => {
       w.i64Const(0n);
       w.op(OP.i64_lt_s);

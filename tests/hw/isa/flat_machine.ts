@@ -77,6 +77,11 @@ class FlatAccess {
     return size === 2 ? this.#view.getUint16(at, true) : this.#view.getUint32(at, true);
   }
 
+  readToWrite(low: number, high: number, size: 1 | 2 | 4 | 8, how = 0): number {
+    this.probe(low, high, size, true, how);
+    return this.read(low, high, size, how);
+  }
+
   write(low: number, high: number, size: 1 | 2 | 4 | 8, valueLow: number, valueHigh: number, how = 0): void {
     this.probe(low, high, size, true, how);
     const at = low >>> 0;
