@@ -54,6 +54,7 @@ export const OP = {
   i64_store32: 0x3e,
   i32_const: 0x41,
   i64_const: 0x42,
+  f64_const: 0x44,
   i32_eqz: 0x45,
   i32_eq: 0x46,
   i32_ne: 0x47,
@@ -137,7 +138,6 @@ export const OP = {
   i32_wrap_i64: 0xa7,
   i64_extend_i32_s: 0xac,
   i64_extend_i32_u: 0xad,
-  f64_convert_i32_s: 0xb7,
   i64_reinterpret_f64: 0xbd,
   i32_reinterpret_f32: 0xbc,
   f32_reinterpret_i32: 0xbe,
@@ -236,6 +236,12 @@ export class CodeWriter {
   i64Const(value: bigint): void {
     this.byte(OP.i64_const);
     this.s64(value);
+  }
+  f64Const(value: number): void {
+    this.byte(OP.f64_const);
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setFloat64(0, value, true);
+    this.append(bytes);
   }
   v128Const(low: bigint, high: bigint): void {
     this.simd(12);

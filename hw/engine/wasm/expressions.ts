@@ -296,8 +296,7 @@ export class Body {
     expr(address).emit(w);
     expr(address).emit(w);
     w.memory(OP.f64_load, offset);
-    w.i32Const(n);
-    w.op(OP.f64_convert_i32_s);
+    w.f64Const(n);
     w.op(OP.f64_add);
     w.memory(OP.f64_store, offset);
   }

@@ -129,11 +129,8 @@ function mustBeZero(level: number, leaf: boolean, features: PagingFeatures): big
 export function writeWalks(module: ModuleWriter, features: WalkFeatures, flushPage: Callee): Walks {
   const fill = writeFill(module), ept = writeEptWalk(module, features.ept);
   const parts = { module, features, fill, ept, flushPage };
-  return {
-    read: writeWalk(parts, "read"),
-    write: writeWalk(parts, "write"),
-    fetch: writeWalk(parts, "fetch"),
-  };
+  const both = (kind: Kind) => writeWalk(parts, kind, writeWalk(parts, kind));
+  return { read: both("read"), write: both("write"), fetch: both("fetch") };
 }
 
 interface Parts {
@@ -199,8 +196,8 @@ interface Walk {
   readonly cr4: Local;
   readonly efer: Local;
   readonly user: Local;
-  /** Whether EPT translates. */
-  readonly nested: Local;
+  /** Whether EPT translates: a function of its own. */
+  readonly nested: boolean;
   /** EPT walks counted so far. */
   readonly order: Local;
   /** Gives up. */
@@ -225,9 +222,11 @@ interface Walk {
   readonly level: Local;
 }
 
-function writeWalk(parts: Parts, kind: Kind): Callee {
+/** @param second The walk in two dimensions; undefined: this is it. */
+function writeWalk(parts: Parts, kind: Kind, second?: Callee): Callee {
   const b = new Body(kind === "fetch" ? [T.i32, T.i64] : [T.i32, T.i64, T.i32], T.i32);
   const base = b.parameter(0), linear = b.parameter(1);
+  if (second !== undefined) b.if(load32(base, S.VMX_EPT), () => b.return(call(second, ...b.parameters)));
   const aux = b.let(load32(base, S.AUX)), order = b.let(0);
   b.if(ne(and(load64(aux, AUX.wants), (1n << 32n) | BigInt(WALK_EVENTS)), 1n << 32n), () => b.return(0));
   const low = b.let(wrap(linear));
@@ -263,7 +262,7 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
     cr4,
     efer,
     user,
-    nested: b.let(load32(base, S.VMX_EPT)),
+    nested: second === undefined,
     order,
     giveUp: () => b.br(failed),
     refuse: (present) => {
@@ -280,17 +279,22 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
     guestAt: b.local(T.i32),
     level: b.local(T.i32),
   };
-  b.if(
-    any(efer, EFER_LMA),
-    () => writeLongTables(walk, parts),
-    () => writeTables32(walk, parts.features.paging),
-  );
+  if (walk.nested) {
+    b.if(none(efer, EFER_LMA), () => b.return(0));
+    writeLongTables(walk, parts);
+  } else {
+    b.if(
+      any(efer, EFER_LMA),
+      () => writeLongTables(walk, parts),
+      () => writeTables32(walk, parts.features.paging),
+    );
+  }
   writeRights(walk, cr0);
   writeResult(walk, parts, cr0, slot);
   b.w.close();
   if (kind !== "fetch") writePageFault(walk, parts, code);
   b.w.close();
-  writeUndo(b, aux, order);
+  if (walk.nested) writeUndo(b, aux, order);
   b.return(0);
   return b.define(parts.module);
 }
@@ -298,9 +302,9 @@ function writeWalk(parts: Parts, kind: Kind): Callee {
 /** Reads an entry: `at` is its guest-physical address. Leaves walk.at, walk.flags and walk.entry. */
 function readEntry(walk: Walk, parts: Parts, level: number, at: Value): void {
   const { b, base, aux } = walk;
-  b.set(walk.guestAt, at);
-  b.set(walk.at, walk.guestAt);
-  b.if(walk.nested, () => {
+  if (!walk.nested) b.set(walk.at, at);
+  else {
+    b.set(walk.guestAt, at);
     // With accessed and dirty flags for EPT, any access to a guest paging-structure entry counts as a write.
     const need = or(1, and(shrU(load32(base, S.VMX_EPTP), 5), 2));
     const host = b.let(call(parts.ept, base, aux, walk.guestAt, need, level, walk.order));
@@ -309,7 +313,7 @@ function readEntry(walk: Walk, parts: Parts, level: number, at: Value): void {
     b.set(host, and(host, -4096n));
     b.if(eq(host, load64(base, S.VMX_APIC_ACCESS)), walk.giveUp);
     b.set(walk.at, or(wrap(host), and(walk.guestAt, 0xfff)));
-  });
+  }
   b.set(walk.flags, load8(shrU(walk.at, 12), PAGE_FLAGS_BASE));
   b.if(none(walk.flags, PAGE_RAM), walk.giveUp);
   b.set(walk.entry, load64(walk.at, RAM_BASE));
@@ -319,13 +323,13 @@ function readEntry(walk: Walk, parts: Parts, level: number, at: Value): void {
 function makeWritable(walk: Walk, parts: Parts, level: Value): void {
   const { b, base, aux } = walk;
   b.if(ne(walk.flags, PAGE_RAM), walk.giveUp);
-  b.if(walk.nested, () => {
+  if (walk.nested) {
     b.if(none(load32(base, S.VMX_EPTP), 0x40), () => {
       // Its count stays when the walk gives up later: the flag is set by then, and is not set again.
       const host = call(parts.ept, base, aux, walk.guestAt, 3, level, walk.order);
       b.if(eq(host, EPT_GAVE_UP), walk.giveUp);
     });
-  });
+  }
 }
 
 /** The tables of 4- and 5-level paging; the leaf is in the walk's locals afterwards. */
@@ -404,7 +408,7 @@ function writeLongTables(walk: Walk, parts: Parts): void {
 function writeTables32(walk: Walk, features: PagingFeatures): void {
   const { b, base, aux, entry, low } = walk;
   // PAE paging and two dimensions are left to TypeScript.
-  b.if(or(walk.nested, any(walk.cr4, 0x20)), () => b.return(0));
+  b.if(any(walk.cr4, 0x20), () => b.return(0));
   const read = (level: number, at: Value) => {
     b.set(walk.path, (2 * 8 + level) << 3);
     b.set(walk.at, at);
@@ -515,14 +519,13 @@ function writeResult(walk: Walk, parts: Parts, cr0: Local, slot: Local): void {
     b.set(record, load32(add(codeTable, shl(and(low, 0xfff), 2))));
     b.if(eqz(record), walk.giveUp);
   };
-  b.if(eqz(walk.nested), () => {
+  if (!walk.nested) {
     checkPage();
     findRecord();
-  });
+  }
   // Non-root operation: the APIC-access page never gets into the fast TLB.
-  const isGuest = b.let(eq(load32(base, S.VMX_MODE), 2));
   const checkApic = () => b.if(eq(extendU(page), load64(base, S.VMX_APIC_ACCESS)), walk.giveUp);
-  b.if(isGuest, () => b.if(eqz(walk.nested), checkApic));
+  if (!walk.nested) b.if(eq(load32(base, S.VMX_MODE), 2), checkApic);
   const want = kind === "write" ? A | D : A;
   b.if(any(xor(leaf, -1), want), () => {
     makeWritable(walk, parts, walk.level);
@@ -534,7 +537,7 @@ function writeResult(walk: Walk, parts: Parts, cr0: Local, slot: Local): void {
     b.store32(walk.at, RAM_BASE, leaf);
   });
   const dirty = b.let(shrU(and(leaf, D), ctz(D)));
-  b.if(walk.nested, () => {
+  if (walk.nested) {
     let need: Value = kind === "read" ? 1 : kind === "write" ? 2 : 4;
     if (kind === "fetch") {
       const proc2 = load32(base, S.VMX_PROC2);
@@ -549,7 +552,7 @@ function writeResult(walk: Walk, parts: Parts, cr0: Local, slot: Local): void {
     checkPage();
     findRecord();
     checkApic();
-  });
+  }
   b.count(aux, AUX.counters + 8 * COUNTER.lookups);
   b.count(aux, AUX.counters + 8 * COUNTER.tlbMisses);
   b.count(add(aux, walk.path), AUX.paths);
