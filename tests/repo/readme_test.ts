@@ -66,7 +66,20 @@ Deno.test({
     const { machineSpecs } = await import("../../lab/cli/machine_options.ts");
     const known = new Set([
       ...Object.keys(machineSpecs),
-      ...["exec", "env", "quiet", "root", "bug", "no-fault-reports", "append", "module", "initrd"],
+      ...[
+        "exec",
+        "env",
+        "quiet",
+        "root",
+        "bug",
+        "guest",
+        "guest-memory",
+        "guest-cpus",
+        "no-fault-reports",
+        "append",
+        "module",
+        "initrd",
+      ],
       ...["count", "explain"], // of silicon; of traces
     ]);
     const named = [...page.matchAll(/--([a-z][a-z-]*)/g)].map(([, name]) => name!);
