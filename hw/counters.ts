@@ -104,7 +104,11 @@ export class Counters implements CounterValues {
   readonly eptPaths: Float64Array;
   readonly #cells: Float64Array;
 
-  /** @param shared What generated code counts too. */
+  /**
+   * Made by the machine's builder.
+   *
+   * @param shared What generated code counts too.
+   */
   constructor(shared: CounterCells) {
     this.#cells = shared.cells;
     this.paths = shared.paths;

@@ -1,4 +1,5 @@
 /** Event delivery, call gates and returns in 32-bit protected, virtual-8086 and real mode. */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { RFLAGS, S, SEG } from "../../../hw/state.ts";
@@ -80,7 +81,7 @@ describe("delivery in protected mode", () => {
 
 describe("virtual-8086 mode", () => {
   /** A processor in virtual-8086 mode at 2000H:0. */
-  function virtual(iopl: number, engine: "reference" | "interpreter"): SystemFixture {
+  function virtual(iopl: number, engine: EngineKind): SystemFixture {
     const f = new SystemFixture("protected", engine);
     for (let seg = 0; seg < 6; seg++) setVirtual8086Segment(f.cpu, seg, seg === SEG.CS ? 0x2000 : 0x2800);
     f.cpu.set32(S.CPL, 3);
@@ -144,7 +145,7 @@ describe("virtual-8086 mode", () => {
 
 describe("call gates and far returns", () => {
   /** A 32-bit call gate of DPL 3 to ring 0 that copies two parameters. */
-  function withGate(engine: "reference" | "interpreter"): SystemFixture {
+  function withGate(engine: EngineKind): SystemFixture {
     const f = new SystemFixture("protected", engine).setRing(3, "protected");
     f.view.setUint32(AT.GDT + SEL.GATE, ((AT.HANDLERS + 0x99) & 0xffff) | (SEL.CODE32 << 16), true);
     f.view.setUint32(AT.GDT + SEL.GATE + 4, 0xec02, true);

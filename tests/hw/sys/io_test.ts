@@ -1,4 +1,5 @@
 /** Ports and their permission bitmap, INS and OUTS; time-stamp counter, random numbers, invalidation, protection keys. */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import type { PortDevice } from "../../../hw/bus.ts";
@@ -21,7 +22,7 @@ class Recorder implements PortDevice {
   }
 }
 
-function withPort(engine: "reference" | "interpreter", mode: "long" | "protected" | "real" = "long") {
+function withPort(engine: EngineKind, mode: "long" | "protected" | "real" = "long") {
   const f = new SystemFixture(mode, engine);
   const device = new Recorder();
   f.machine.bus.addPorts(PORT, 8, device);
@@ -138,7 +139,7 @@ describe("time-stamp counter", () => {
 
 describe("random numbers", () => {
   it("differ from each other, set CF, and repeat with the seed", () => {
-    const draw = (engine: "reference" | "interpreter"): bigint[] => {
+    const draw = (engine: EngineKind): bigint[] => {
       const f = new SystemFixture("long", engine);
       f.run("480fc7f0 480fc7f3", 2); // rdrand %rax; rdrand %rbx
       assertEquals(f.cpu.rflags & RFLAGS.CF, RFLAGS.CF);

@@ -1,4 +1,5 @@
 /** SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS, FSGSBASE, POPF, STI. */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { RFLAGS, S, SEG } from "../../../hw/state.ts";
@@ -8,7 +9,7 @@ import { AT, onBothEngines, SEL, SystemFixture } from "./system_fixture.ts";
 const ENTRY = 0x9000;
 
 /** User code with STAR and LSTAR set up; the kernel's entry is `entry`. */
-function withSyscall(engine: "reference" | "interpreter", entry: string): SystemFixture {
+function withSyscall(engine: EngineKind, entry: string): SystemFixture {
   const f = new SystemFixture("long", engine).setRing(3);
   f.cpu.set64(S.STAR, (BigInt(SEL.USER_CODE32) << 48n) | (BigInt(SEL.CODE64) << 32n));
   f.cpu.set64(S.LSTAR, BigInt(ENTRY));

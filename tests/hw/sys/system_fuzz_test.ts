@@ -1,6 +1,7 @@
 /**
  * Random system instructions in every mode: no JavaScript exception may come out, and both engines must do the same.
  */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { Random } from "../../../hw/random.ts";
@@ -65,7 +66,7 @@ function revive(f: SystemFixture, start: Uint8Array, random: Random, at: number)
 }
 
 /** Runs one random program; the trace of states and the final hash. */
-function run(seed: number, mode: Mode, engine: "reference" | "interpreter"): string[] {
+function run(seed: number, mode: Mode, engine: EngineKind): string[] {
   const random = new Random(seed);
   const f = new SystemFixture(mode, engine, seed % 2 ? "icelake" : "skylake");
   const ring = mode !== "real" && random.next() % 3 === 0 ? 3 : 0;

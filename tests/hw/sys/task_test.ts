@@ -1,4 +1,5 @@
 /** Hardware task switching (SDM vol. 3A, "Task Management"). */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { RFLAGS, S, SEG } from "../../../hw/state.ts";
@@ -9,7 +10,7 @@ const TASK_CODE = 0x9000;
 const TASK_STACK = 0x1_4000;
 
 /** A machine with a second, available 32-bit TSS. */
-function withTask(engine: "reference" | "interpreter"): SystemFixture {
+function withTask(engine: EngineKind): SystemFixture {
   const f = new SystemFixture("protected", engine);
   f.descriptor(SEL.TSS2, AT.TSS2, 0x67, 0x89, 0);
   const put = (offset: number, value: number) => f.view.setUint32(AT.TSS2 + offset, value, true);

@@ -1,4 +1,5 @@
 /** APIC virtualization: TPR shadow, the APIC-access page, x2APIC MSRs, virtual interrupts, posted interrupts. */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { PIN, PROC, PROC2 } from "../../../hw/vmx/contract.ts";
@@ -9,7 +10,7 @@ import { everything, isGuest, VM, VmxFixture } from "./vmx_fixture.ts";
 const CALL = "0f01c1";
 const V = VM.VIRTUAL_APIC;
 
-function start(engine: "reference" | "interpreter" = "interpreter"): VmxFixture {
+function start(engine: EngineKind = "interpreter"): VmxFixture {
   const m = new VmxFixture(everything, engine).start();
   return m.or("PROCESSOR_BASED_CONTROLS", PROC.TPR_SHADOW | PROC.MSR_BITMAPS).set("VIRTUAL_APIC_ADDRESS", V)
     .set("MSR_BITMAPS", VM.MSR);
@@ -170,7 +171,7 @@ describe("posted interrupts", () => {
     m.cpu.apic.writeRegister(0xf0, 0x1ff);
     m.cpu.apic.receive({ vector, delivery: 0, level: false, logical: false, destination: 0, wide: false });
   };
-  const posted = (engine: "reference" | "interpreter") =>
+  const posted = (engine: EngineKind) =>
     interrupts(start(engine)).or("PIN_BASED_CONTROLS", PIN.POSTED_INTERRUPTS).or(
       "EXIT_CONTROLS",
       EXIT.ACKNOWLEDGE_INTERRUPT,

@@ -1,4 +1,5 @@
 /** Events of a guest: injection, exceptions and their exits, IDT-vectoring, NMIs, windows, MTF, the preemption timer, activity states. */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assert, assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { S } from "../../../hw/state.ts";
@@ -13,7 +14,7 @@ const VALID = 0x8000_0000;
 const CALL = "0f01c1";
 const SP = VM.GUEST_STACK;
 
-function start(engine: "reference" | "interpreter" = "interpreter"): VmxFixture {
+function start(engine: EngineKind = "interpreter"): VmxFixture {
   return new VmxFixture(everything, engine).start();
 }
 /** Replaces the handler of `vector` by code. */

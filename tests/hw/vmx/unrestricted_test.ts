@@ -1,4 +1,5 @@
 /** Guests that are not 64-bit code: unrestricted guests in real mode, on their way to long mode; virtual-8086 and 32-bit guests. */
+import type { EngineKind } from "../../../hw/machine.ts";
 import { assertEquals } from "@std/assert";
 import { describe, it } from "@std/testing/bdd";
 import { S } from "../../../hw/state.ts";
@@ -8,7 +9,7 @@ import { AT, onBothEngines } from "../sys/system_fixture.ts";
 import { everything, VM, VmxFixture } from "./vmx_fixture.ts";
 
 /** A machine whose guest has the first 2 MiB through EPT, one to one. */
-function withEpt(engine: "reference" | "interpreter"): VmxFixture {
+function withEpt(engine: EngineKind): VmxFixture {
   const m = new VmxFixture(everything, engine).start();
   m.view.setUint32(VM.EPT, (VM.EPT + 0x1000) | 7, true);
   m.view.setUint32(VM.EPT + 0x1000, (VM.EPT + 0x2000) | 7, true);
