@@ -12,6 +12,7 @@ import { panicText } from "../../kern/kern_shutdown.ts";
 import type { Kernel, KernelOptions } from "../../kernel.ts";
 import { hz } from "../../lwkt/callout.ts";
 import type { Cothread } from "./cothread.ts";
+import { ERRNO } from "../../kern/errno.ts";
 import { host, HostError, MAP_ANON, MAP_FIXED, MAP_SHARED, must, PROT_ALL, putString, SYS } from "./host.ts";
 import type { VkernelArgs } from "./options.ts";
 import { IO_BYTES, IO_VA, VMM_RAM_VA } from "./vmparam.ts";
@@ -23,6 +24,12 @@ const CLOCK_REALTIME = 0, ITIMER_REAL = 0;
 const SA_SIGINFO = 0x40;
 /** Byte that ends the input of a console. */
 const CTRL_D = 0x04;
+/** Bytes of a tar block. */
+const TAR_BLOCK = 512;
+/** Where a tar block says what it is. */
+const USTAR_AT = 257;
+/** Bytes that tell an archive; none is shorter than the cpio of nothing. */
+const ARCHIVE_BYTES_MIN = 124;
 /** Archives of the kernel below, as devices. */
 const ARCHIVE_DEVICES = 8;
 /** Exit status of a vkernel that could not start or has panicked. */
@@ -100,10 +107,20 @@ export function* loadArchives(
       at += n;
     }
     yield* host(u, SYS.close, opened.value);
+    if (!(yield* isArchive(u, memory + BigInt(start), at - start))) {
+      throw new HostError(`${path} is neither a cpio (newc) nor a tar archive`, ERRNO.ENOEXEC);
+    }
     k.rootArchives.push({ start, end: at });
     at = Math.ceil(at / PAGE) * PAGE;
   }
   return at;
+}
+
+/** Whether bytes begin as an archive of either kind does. */
+function* isArchive(u: GateCpu, at: bigint, bytes: number): Exec<boolean> {
+  if (bytes < ARCHIVE_BYTES_MIN) return false;
+  const head = new TextDecoder("latin1").decode(yield* u.loadBytes(gva(at), Math.min(bytes, TAR_BLOCK)));
+  return /^07070[12]/.test(head) || head.startsWith("ustar", USTAR_AT);
 }
 
 /** `hw.tsc_frequency` of the host. */
