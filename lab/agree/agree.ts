@@ -91,7 +91,7 @@ export function comparePrograms(
   const stops: number[] = [];
   // Mostly few and long stretches, so that code becomes hot; between them crowds of short ones.
   for (let at = 0; at < steps;) {
-    const crowd = random.between(1, 12), high = [8, 60, 700][random.between(0, 2)]!;
+    const high = [8, 60, 150, 700][random.between(0, 3)]!, crowd = random.between(1, high === 8 ? 12 : 60);
     const some = [
       random.between(1, Math.max(1000, steps >> 2)),
       ...Array.from({ length: crowd }, () => random.between(1, high)),

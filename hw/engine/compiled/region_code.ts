@@ -135,6 +135,14 @@ class RegionWriter {
     this.#parts = structure(this.#successors, this.#entries);
     this.#checked = headsOf(this.#parts);
     for (const n of this.#entries) this.#checked.add(n);
+    // A repeated string instruction takes more of the slice than its block has instructions: what comes behind it looks again.
+    for (const block of this.#blocks) {
+      const last = block.steps.at(-1)?.decoded.form;
+      const behind = this.#node.get(block.end);
+      if (last?.row.flags.string !== undefined && last.rep !== 0 && behind !== undefined) {
+        this.#checked.add(behind);
+      }
+    }
     this.#predecessors = this.#blocks.map(() => []);
     this.#successors.forEach((list, n) => list.forEach((s) => this.#predecessors[s]!.push(n)));
     this.#needs = this.#findNeeds();

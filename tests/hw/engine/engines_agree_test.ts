@@ -167,3 +167,25 @@ Deno.test("a stopped line has its flags, also those that its next instruction ov
     assertEquals(a, b, `after ${steps} steps`);
   }
 });
+
+Deno.test("a compiled region that a repeated string instruction has left little of the slice for ends with it", () => {
+  // L: mov ecx, 9; mov edi, 1c000h; xor eax, eax; rep stosq; 40 NOPs; jmp L
+  const head = [0xb9, 9, 0, 0, 0, 0xbf, 0, 0xc0, 1, 0, 0x31, 0xc0, 0xf3, 0x48, 0xab];
+  const code = [...head, ...Array<number>(40).fill(0x90)];
+  code.push(0xeb, -(code.length + 2) & 0xff);
+  for (let steps = 6030; steps < 6083; steps += 4) {
+    const machine = new Machine({ memory: GUEST_BYTES, engine: "compiled", compileThreshold: 1 });
+    loadRandomGuest(machine, 3, 2);
+    machine.memory.u8.set(code, RAM_BASE + 0x8000);
+    machine.cpus[0]!.rip = 0x8000n;
+    machine.run({ steps });
+    assertEquals(machine.instructions, steps);
+  }
+});
+
+Deno.test("compiled, interpreter and reference agree on random programs, also in VMX non-root operation", () => {
+  for (const seed of [3, 5, 20, 53]) {
+    const found = comparePrograms(seed, { engine: "compiled", threshold: 1 }, undefined, { steps: 8000 });
+    assertEquals(found, undefined);
+  }
+});
