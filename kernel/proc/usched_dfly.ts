@@ -64,7 +64,10 @@ export class UschedState {
 }
 
 function pcpuOf(cx: Cx, gd: Globaldata): UschedPcpu {
-  return cx.k.usched.pcpu[gd.gdCpuid] ??= new UschedPcpu();
+  const { pcpu } = cx.k.usched;
+  // All up to this one: pull() looks at every processor, also at one that nobody has used yet.
+  while (pcpu.length <= gd.gdCpuid) pcpu.push(new UschedPcpu());
+  return pcpu[gd.gdCpuid]!;
 }
 
 /** Computes a thread's priority anew (`dfly_resetpriority`). */
